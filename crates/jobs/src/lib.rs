@@ -1,0 +1,1 @@
+//! What dbvault does for its user: joins sources and the repository.

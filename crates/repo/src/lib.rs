@@ -1,0 +1,1 @@
+//! The engine: what is stored where, and when does an archive exist?

@@ -1,0 +1,1 @@
+//! Parts that only tests use: faulty storages, private servers, data makers.
