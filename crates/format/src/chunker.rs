@@ -1,0 +1,186 @@
+//! Content-defined chunking: FastCDC 2020 with a secret gear table.
+//!
+//! Source: Xia et al., "The Design of Fast Content-Defined Chunking for Data Deduplication Based Storage
+//! Systems", IEEE TPDS 2020. The secret table keeps cut points from being guessed from public data, but it is
+//! no proof (Truong et al., "Breaking and Fixing Content-Defined Chunking", 2025): what hides chunk lengths
+//! is that they only ever stand inside seals.
+
+use fastcdc::v2020::{Normalization, cut_gear, select_masks};
+use minicbor::{Decode, Encode};
+
+use crate::keys::PurposeKey;
+use crate::{CHUNK_BYTES_MAX, Error, Result};
+
+/// Smallest and largest average chunk that is allowed, bytes.
+pub const AVERAGE_BYTES: std::ops::RangeInclusive<u32> = 4 << 10..=4 << 20;
+
+/// How streams are cut; part of the repository's `config`, so that every client cuts alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ChunkerParams {
+    /// Smallest chunk but for the last of a stream, bytes; even.
+    #[n(0)]
+    pub min_bytes: u32,
+    /// Where the looser mask takes over, bytes; even. Chunks are about a quarter larger on average.
+    #[n(1)]
+    pub average_bytes: u32,
+    /// Largest chunk, bytes; even.
+    #[n(2)]
+    pub max_bytes: u32,
+}
+
+impl Default for ChunkerParams {
+    fn default() -> ChunkerParams {
+        ChunkerParams { min_bytes: 32 << 10, average_bytes: 128 << 10, max_bytes: 512 << 10 }
+    }
+}
+
+impl ChunkerParams {
+    /// Checks the bounds. Errors: [`Error::Malformed`] naming the rule that is broken.
+    pub fn validate(&self) -> Result<()> {
+        let (min, average, max) = (self.min_bytes, self.average_bytes, self.max_bytes);
+        let even = [min, average, max].iter().all(|bytes| bytes % 2 == 0);
+        let ordered = 64 <= min && min < average && average < max && max as usize <= CHUNK_BYTES_MAX;
+        if even && ordered && AVERAGE_BYTES.contains(&average) {
+            Ok(())
+        } else {
+            Err(Error::malformed("chunker parameters", format!("{min}, {average}, {max}")))
+        }
+    }
+}
+
+/// Finds cut points.
+pub struct Chunker {
+    params: ChunkerParams,
+    masks: [u64; 4],
+    gear: Box<[u64; 256]>,
+    gear_shifted: Box<[u64; 256]>,
+}
+
+impl std::fmt::Debug for Chunker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Chunker({:?})", self.params)
+    }
+}
+
+impl Chunker {
+    /// A chunker for `params`, with the gear table that comes from `key`.
+    pub fn new(params: ChunkerParams, key: &PurposeKey) -> Result<Chunker> {
+        params.validate()?;
+        let gear = gear_table(key);
+        let gear_shifted = Box::new(gear.map(|value| value << 1));
+        let (strict, loose) = select_masks(params.average_bytes as usize, Normalization::Level1);
+        let masks = [strict, loose, strict << 1, loose << 1];
+        Ok(Chunker { params, masks, gear, gear_shifted })
+    }
+
+    /// Bytes that [`Chunker::cut`] must see unless the stream ends sooner.
+    pub fn window_bytes(&self) -> usize {
+        self.params.max_bytes as usize
+    }
+
+    /// Length of the first chunk of `window`, which holds at least [`Chunker::window_bytes`] bytes or else
+    /// the rest of the stream. Never 0 for a window that is not empty.
+    pub fn cut(&self, window: &[u8]) -> usize {
+        let ChunkerParams { min_bytes, average_bytes, max_bytes } = self.params;
+        let [strict, loose, strict_shifted, loose_shifted] = self.masks;
+        let (_, len) = cut_gear(
+            window,
+            min_bytes as usize,
+            average_bytes as usize,
+            max_bytes as usize,
+            strict,
+            loose,
+            strict_shifted,
+            loose_shifted,
+            &*self.gear,
+            &*self.gear_shifted,
+        );
+        len
+    }
+}
+
+fn gear_table(key: &PurposeKey) -> Box<[u64; 256]> {
+    let mut bytes = [0; 256 * 8];
+    key.expand(&mut bytes);
+    let mut table = Box::new([0; 256]);
+    for (value, bytes) in table.iter_mut().zip(bytes.as_chunks::<8>().0) {
+        *value = u64::from_le_bytes(*bytes);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(len: usize, seed: u64) -> Vec<u8> {
+        let mut out = vec![0; len];
+        PurposeKey::derive("noise", &seed.to_le_bytes()).expand(&mut out);
+        out
+    }
+
+    fn cuts(chunker: &Chunker, data: &[u8]) -> Vec<usize> {
+        let (mut at, mut all) = (0, Vec::new());
+        while at < data.len() {
+            at += chunker.cut(&data[at..]);
+            all.push(at);
+        }
+        all
+    }
+
+    fn chunker(key: &[u8]) -> Chunker {
+        let params = ChunkerParams { min_bytes: 2 << 10, average_bytes: 8 << 10, max_bytes: 32 << 10 };
+        Chunker::new(params, &PurposeKey::derive("test", key)).unwrap()
+    }
+
+    #[test]
+    fn cut_points_are_frozen() {
+        let data = noise(100_000, 1);
+        assert_eq!(cuts(&chunker(b"k"), &data), GOLDEN_CUTS);
+    }
+
+    /// Cut points of the first version: a change here would make old repositories store everything anew.
+    const GOLDEN_CUTS: [usize; 11] =
+        [5155, 14805, 24697, 42097, 44479, 54659, 57343, 76200, 86687, 98295, 100000];
+
+    #[test]
+    fn cuts_stay_where_they_are_when_bytes_come_before() {
+        let data = noise(1_000_000, 2);
+        let moved = [&noise(777, 3)[..], &data].concat();
+        let chunker = chunker(b"k");
+        let before: std::collections::BTreeSet<_> = cuts(&chunker, &data).into_iter().collect();
+        let after: std::collections::BTreeSet<_> =
+            cuts(&chunker, &moved).iter().filter_map(|at| at.checked_sub(777)).collect();
+        assert!(before.intersection(&after).count() * 10 > before.len() * 9);
+    }
+
+    #[test]
+    fn a_cut_depends_on_the_window_only() {
+        let data = noise(300_000, 4);
+        let chunker = chunker(b"k");
+        let len = chunker.cut(&data);
+        assert_eq!(chunker.cut(&data[..chunker.window_bytes()]), len);
+        assert_eq!(chunker.cut(b"x"), 1);
+    }
+
+    #[test]
+    fn another_key_cuts_elsewhere() {
+        let data = noise(300_000, 5);
+        assert_ne!(cuts(&chunker(b"a"), &data), cuts(&chunker(b"b"), &data));
+    }
+
+    #[test]
+    fn bad_parameters_are_refused() {
+        let good = ChunkerParams::default();
+        assert_eq!(good.validate(), Ok(()));
+        for bad in [
+            ChunkerParams { min_bytes: 0, ..good },
+            ChunkerParams { min_bytes: good.average_bytes, ..good },
+            ChunkerParams { average_bytes: good.average_bytes + 1, ..good },
+            ChunkerParams { max_bytes: 1 << 30, ..good },
+        ] {
+            assert!(bad.validate().is_err(), "{bad:?}");
+        }
+    }
+}
