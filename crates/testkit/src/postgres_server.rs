@@ -6,8 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -16,14 +15,16 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use self::place::{SystemUser, find_bin_dir, free_port, make_directory, unprivileged_user};
+
+mod place;
+
 /// The superuser of every cluster made here.
 const SUPERUSER: &str = "postgres";
 /// Full of characters that careless quoting in a password file, an address or a shell would break.
 const PASSWORD: &str = "tricky:pass\\word 'and\" @/%20";
 /// The port names the socket file; each cluster has its own directory, so all may use the same one.
 const SOCKET_PORT: u16 = 5432;
-/// A socket path has room for 107 bytes; `/dbvault-pg-XXXXXX/socket/.s.PGSQL.65535` needs 41 of them.
-const TEMP_PATH_BYTES_MAX: usize = 60;
 const START_SECONDS_MAX: u64 = 60;
 const STOP_SECONDS_MAX: u64 = 20;
 const START_ATTEMPTS_MAX: u32 = 4;
@@ -71,13 +72,6 @@ pub struct PostgresServer {
 struct Running {
     server: Child,
     guard: Child,
-}
-
-/// The user to run the server as, since PostgreSQL refuses to be run by root.
-#[derive(Debug, Clone, Copy)]
-struct SystemUser {
-    uid: u32,
-    gid: u32,
 }
 
 impl PostgresServer {
@@ -391,61 +385,4 @@ fn run_with_input(mut command: Command, input: &[u8]) -> Result<String, String> 
         return String::from_utf8(output.stdout).map_err(|error| format!("{name}: {error}"));
     }
     Err(format!("{name}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim_end()))
-}
-
-/// The programs of the newest installed version, or of `DBVAULT_PG_BINDIR`.
-fn find_bin_dir() -> Result<PathBuf, String> {
-    if let Some(directory) = std::env::var_os("DBVAULT_PG_BINDIR") {
-        return Ok(PathBuf::from(directory));
-    }
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let newest = versions
-        .filter_map(|entry| {
-            Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin")))
-        })
-        .filter(|(_, bin_dir)| bin_dir.join("initdb").exists())
-        .max();
-    newest
-        .map(|(_, bin_dir)| bin_dir)
-        .ok_or_else(|| "no PostgreSQL server found: install it or set DBVAULT_PG_BINDIR".to_owned())
-}
-
-/// The user `postgres`, or else `nobody`.
-fn unprivileged_user() -> Result<SystemUser, String> {
-    let users = fs::read_to_string("/etc/passwd").map_err(|error| format!("/etc/passwd: {error}"))?;
-    let find = |name: &str| {
-        users.lines().find_map(|line| {
-            let fields: Vec<&str> = line.split(':').collect();
-            let (uid, gid) = (fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?);
-            (fields[0] == name).then_some(SystemUser { uid, gid })
-        })
-    };
-    find("postgres").or_else(|| find("nobody")).ok_or_else(|| "no user to run PostgreSQL as".to_owned())
-}
-
-/// A private directory, short enough for a socket path and within reach of the server's user.
-fn make_directory(owner: Option<SystemUser>) -> Result<TempDir, String> {
-    let preferred = std::env::temp_dir();
-    let within_reach = owner.is_none() || preferred.ancestors().all(others_may_enter);
-    let short = preferred.as_os_str().len() <= TEMP_PATH_BYTES_MAX;
-    let parent = if short && within_reach { preferred } else { PathBuf::from("/tmp") };
-    let make = || -> std::io::Result<TempDir> {
-        let directory = tempfile::Builder::new().prefix("dbvault-pg-").tempdir_in(parent)?;
-        fs::create_dir(directory.path().join("socket"))?;
-        if let Some(user) = owner {
-            chown(directory.path(), Some(user.uid), Some(user.gid))?;
-            chown(directory.path().join("socket"), Some(user.uid), Some(user.gid))?;
-        }
-        Ok(directory)
-    };
-    make().map_err(|error| format!("cannot make a directory for PostgreSQL: {error}"))
-}
-
-fn others_may_enter(directory: &Path) -> bool {
-    fs::metadata(directory).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0)
-}
-
-fn free_port() -> Result<u16, String> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-    listener.map(|address| address.port()).map_err(|error| format!("no free port on 127.0.0.1: {error}"))
 }

@@ -1,0 +1,37 @@
+//! The dump series: of the size asked for, the same each time, and a little different each day.
+
+use std::fs;
+
+use dbvault_testkit::dump_series::{DATABASE, DumpSeries, Format};
+use dbvault_testkit::postgres_server::PostgresServer;
+
+#[test]
+fn two_series_are_alike_on_every_day() -> Result<(), String> {
+    let servers = [PostgresServer::start()?, PostgresServer::start()?];
+    let [mut left, mut right] = [DumpSeries::create(&servers[0], 2)?, DumpSeries::create(&servers[1], 2)?];
+    let first_day = servers[0].row_hashes(DATABASE)?;
+    assert_eq!(first_day, servers[1].row_hashes(DATABASE)?);
+    left.next_day()?;
+    right.next_day()?;
+    let second_day = servers[0].row_hashes(DATABASE)?;
+    assert_eq!(second_day, servers[1].row_hashes(DATABASE)?);
+    assert_ne!(first_day, second_day);
+    assert_eq!(left.day(), 1);
+    Ok(())
+}
+
+#[test]
+fn dumps_have_the_size_asked_for() -> Result<(), String> {
+    let server = PostgresServer::start()?;
+    let series = DumpSeries::create(&server, 10)?;
+    let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
+    for (format, start) in [(Format::Plain, &b"--\n-- PostgreSQL"[..]), (Format::Custom0, b"PGDMP")] {
+        let path = directory.path().join("dump");
+        let bytes = series.dump(&path, format)?;
+        assert!((8_000_000..12_000_000).contains(&bytes), "{format:?}: {bytes} bytes");
+        let dump = fs::read(&path).map_err(|error| error.to_string())?;
+        assert_eq!(dump.len() as u64, bytes);
+        assert!(dump.starts_with(start));
+    }
+    Ok(())
+}
