@@ -1,4 +1,8 @@
 //! Parts that only tests use: faulty storages, private servers, data makers.
 
+pub mod crashing_storage;
 pub mod dump_series;
+pub mod faulty_storage;
 pub mod postgres_server;
+pub mod recording_storage;
+pub mod storage_conformance;

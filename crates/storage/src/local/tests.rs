@@ -1,0 +1,170 @@
+//! Tests that reach below the trait: a sync that fails, the fallback for naming.
+
+use std::cell::Cell;
+use std::fs;
+use std::sync::Barrier;
+use std::thread;
+
+use super::*;
+
+thread_local! {
+    static SYNCS_COUNT: Cell<u32> = const { Cell::new(0) };
+    static SYNCS_FAIL: Cell<bool> = const { Cell::new(false) };
+}
+
+fn counting_sync(file: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    SYNCS_COUNT.set(SYNCS_COUNT.get() + 1);
+    if SYNCS_FAIL.get() { Err(Errno::IO) } else { fsync(file) }
+}
+
+fn counting_storage(directory: &Path) -> LocalStorage {
+    let mut storage = LocalStorage::open(directory).unwrap();
+    storage.sync = counting_sync;
+    storage
+}
+
+fn key(name: &str) -> Key {
+    Key::new(name).unwrap()
+}
+
+fn file_names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_file_whose_sync_failed_is_removed_and_not_synced_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = counting_storage(directory.path());
+    SYNCS_FAIL.set(true);
+    let error = storage.put_new(&key("config"), &[b"bytes"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert_eq!(SYNCS_COUNT.get(), 1);
+    assert!(file_names(directory.path()).is_empty());
+
+    SYNCS_FAIL.set(false);
+    storage.put_new(&key("config"), &[b"bytes"]).unwrap();
+    assert_eq!(storage.get(&key("config"), None).unwrap(), b"bytes");
+}
+
+#[test]
+fn every_directory_that_got_a_name_is_synced_when_a_storage_is_made() {
+    let directory = tempfile::tempdir().unwrap();
+    make_directory_durable(&directory.path().join("a/b/c"), counting_sync).unwrap();
+    assert_eq!(SYNCS_COUNT.get(), 3, "the directory of a, a, and a/b");
+    make_directory_durable(&directory.path().join("a/b/d"), counting_sync).unwrap();
+    assert_eq!(SYNCS_COUNT.get(), 4, "a/b");
+    SYNCS_FAIL.set(true);
+    let error = make_directory_durable(&directory.path().join("e"), counting_sync).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+}
+
+#[test]
+fn flush_syncs_each_dirty_directory_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = counting_storage(directory.path());
+    for name in ["packs/0a/1", "packs/0a/2", "packs/0b/3"] {
+        storage.put_new(&key(name), &[b"bytes"]).unwrap();
+    }
+    SYNCS_COUNT.set(0);
+    storage.flush().unwrap();
+    assert_eq!(SYNCS_COUNT.get(), 4, "the root, packs, packs/0a and packs/0b");
+    storage.flush().unwrap();
+    assert_eq!(SYNCS_COUNT.get(), 4, "nothing is dirty any more");
+    storage.delete(&key("packs/0a/1")).unwrap();
+    storage.flush().unwrap();
+    assert_eq!(SYNCS_COUNT.get(), 5, "packs/0a");
+}
+
+#[test]
+fn a_failed_flush_leaves_the_directories_dirty() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = counting_storage(directory.path());
+    storage.put_new(&key("packs/0a/1"), &[b"bytes"]).unwrap();
+    SYNCS_FAIL.set(true);
+    assert_eq!(storage.flush().unwrap_err().kind(), ErrorKind::Io);
+    SYNCS_FAIL.set(false);
+    SYNCS_COUNT.set(0);
+    storage.flush().unwrap();
+    assert_eq!(SYNCS_COUNT.get(), 3, "the root, packs and packs/0a");
+}
+
+/// Met twice by the sync under way: when it begins, and when the test lets it end.
+static SLOW_SYNC: Barrier = Barrier::new(2);
+
+fn slow_sync(file: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    SLOW_SYNC.wait();
+    SLOW_SYNC.wait();
+    fsync(file)
+}
+
+#[test]
+fn a_flush_waits_for_one_under_way_that_took_its_directories() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut storage = LocalStorage::open(directory.path()).unwrap();
+    storage.put_new(&key("object"), &[b"bytes"]).unwrap();
+    storage.sync = slow_sync;
+    let storage = &storage;
+    thread::scope(|scope| {
+        let first = scope.spawn(|| storage.flush());
+        SLOW_SYNC.wait();
+        let second = scope.spawn(|| storage.flush());
+        thread::sleep(Duration::from_millis(50));
+        let second_waits = !second.is_finished();
+        SLOW_SYNC.wait();
+        first.join().unwrap().unwrap();
+        second.join().unwrap().unwrap();
+        assert!(second_waits);
+    });
+}
+
+#[test]
+fn flush_covers_names_of_others_that_were_met() {
+    let directory = tempfile::tempdir().unwrap();
+    let other = LocalStorage::open(directory.path()).unwrap();
+    for name in ["taken/1", "read/1", "measured/1", "listed/1", "unseen/1"] {
+        other.put_new(&key(name), &[b"bytes"]).unwrap();
+    }
+    let meet = [
+        |storage: &LocalStorage| drop(storage.put_new(&key("taken/1"), &[])),
+        |storage: &LocalStorage| drop(storage.get(&key("read/1"), Some(0..1))),
+        |storage: &LocalStorage| drop(storage.size(&key("measured/1"))),
+        |storage: &LocalStorage| drop(storage.list(&key("listed"), &mut |_| Ok(()))),
+    ];
+    for (case, meet) in meet.iter().enumerate() {
+        let storage = counting_storage(directory.path());
+        SYNCS_COUNT.set(0);
+        meet(&storage);
+        storage.flush().unwrap();
+        assert_eq!(SYNCS_COUNT.get(), 2, "case {case}: the root and the directory of the object");
+    }
+}
+
+#[test]
+fn naming_by_link_does_what_naming_by_rename_does() {
+    for name_it in [name_if_free, link_if_free] {
+        let directory = tempfile::tempdir().unwrap();
+        let root = open_directory(directory.path()).unwrap();
+        fs::write(directory.path().join(".tmp-1"), "one").unwrap();
+        fs::write(directory.path().join(".tmp-2"), "two").unwrap();
+        name_it(&root, ".tmp-1", "object").unwrap();
+        assert_eq!(file_names(directory.path()), [".tmp-2", "object"]);
+        assert_eq!(name_it(&root, ".tmp-2", "object"), Err(Errno::EXIST));
+        assert_eq!(file_names(directory.path()), [".tmp-2", "object"]);
+        assert_eq!(fs::read(directory.path().join("object")).unwrap(), b"one");
+    }
+}
+
+#[test]
+fn bodies_of_more_parts_than_one_write_takes_are_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = LocalStorage::open(directory.path()).unwrap();
+    let parts: Vec<Vec<u8>> = (0..3000u32).map(|n| vec![n.to_le_bytes()[0]; (n % 7) as usize]).collect();
+    let body: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+    storage.put_new(&key("many"), &body).unwrap();
+    assert_eq!(storage.get(&key("many"), None).unwrap(), parts.concat());
+}
