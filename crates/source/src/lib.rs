@@ -6,9 +6,35 @@ use std::io::Read;
 
 use dbvault_format::entry::{EntryMeta, EntryReport};
 
+mod body;
+mod command;
+mod conninfo;
 mod error;
+mod interrupt;
+pub mod pgdump_format;
+mod pgdump_toc;
+mod postgres;
+mod postgres_database_sql;
+mod postgres_restore;
+mod postgres_swap;
+mod postgres_tools;
+pub mod process;
+mod secret;
+mod sqlite;
+mod sqlite_pages;
+mod sqlite_restore;
+mod stderr_tail;
+mod stdin;
 
+pub use command::{CommandOptions, CommandSource};
 pub use error::{Error, Result};
+pub use interrupt::Interrupt;
+pub use postgres::{LOCK_WAIT_TIMEOUT_MS, PostgresOptions, PostgresSource};
+pub use postgres_restore::{PostgresTarget, PostgresTargetOptions};
+pub use secret::Secret;
+pub use sqlite::{SqliteOptions, SqliteSource};
+pub use sqlite_restore::{SqliteTarget, SqliteTargetOptions};
+pub use stdin::StdinSource;
 
 /// One named stream and what is known of it.
 pub struct Entry {
