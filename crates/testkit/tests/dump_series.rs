@@ -35,3 +35,20 @@ fn dumps_have_the_size_asked_for() -> Result<(), String> {
     }
     Ok(())
 }
+
+#[test]
+fn a_restored_dump_has_the_same_hashes() -> Result<(), String> {
+    let server = PostgresServer::start_with_password()?;
+    let mut series = DumpSeries::create(&server, 2)?;
+    series.next_day()?;
+    let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let path = directory.path().join("dump");
+    series.dump(&path, Format::Custom0)?;
+    server.create_database("restored")?;
+    let mut restore = server.command("pg_restore");
+    let output = restore.args(["-d", "restored", "--exit-on-error"]).arg(&path).output();
+    let output = output.map_err(|error| error.to_string())?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(server.row_hashes(DATABASE)?, server.row_hashes("restored")?);
+    Ok(())
+}
