@@ -1,5 +1,7 @@
 //! Packs: sealed chunk records, a sealed directory of them, and a trailer.
 
+use std::sync::Arc;
+
 use crate::bytes::{Reader, put_varint};
 use crate::compress::Codec;
 use crate::header::{HEADER_BYTES, Header, ObjectKind};
@@ -133,7 +135,7 @@ impl RecordOpener {
 /// A pack that is being filled, in memory.
 #[derive(Debug)]
 pub struct PackBuilder {
-    opener: RecordOpener,
+    opener: Arc<RecordOpener>,
     salt: Salt,
     bytes: Vec<u8>,
     entries: Vec<ChunkEntry>,
@@ -158,8 +160,13 @@ impl PackBuilder {
     pub fn new(key: &PurposeKey, repo: RepoId, salt: Salt, capacity_bytes: usize) -> PackBuilder {
         let mut bytes = Vec::with_capacity(capacity_bytes);
         bytes.extend_from_slice(&Header { kind: ObjectKind::Pack, salt }.encode());
-        let opener = RecordOpener::new(key, repo, &salt);
+        let opener = Arc::new(RecordOpener::new(key, repo, &salt));
         PackBuilder { opener, salt, bytes, entries: Vec::new(), directory_bytes: 10 }
+    }
+
+    /// What opens the records of this pack.
+    pub fn opener(&self) -> &Arc<RecordOpener> {
+        &self.opener
     }
 
     /// Whether nothing has been added yet.

@@ -1,0 +1,289 @@
+//! The RocksDB database behind the index.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use dbvault_format::header::HEADER_BYTES;
+use dbvault_format::id::{ChunkId, RepoId, SessionId};
+use dbvault_format::index_segment::{IndexSegment, PackListing};
+use dbvault_format::similarity::{SUPER_FEATURE_BYTES, SUPER_FEATURES, SuperFeatures};
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, IteratorMode,
+    MergeOperands, Options, WriteBatch, WriteOptions,
+};
+
+use super::location::{Location, PackInfo};
+use super::slot::cache_error;
+use crate::Result;
+
+/// Chunk id -> locations, one appended to the other.
+const CHUNKS: &str = "chunks";
+/// Pack number -> what is known of it.
+const PACKS: &str = "packs";
+/// Pack name -> pack number.
+const PACK_NUMBERS: &str = "pack_numbers";
+/// Which super-feature, and its value -> the newest chunk that has it.
+const SIMILAR: &str = "similar";
+/// Name of a segment that is in the index.
+const SEGMENTS: &str = "segments";
+/// Version, repository and root number.
+const META: &str = "meta";
+
+const FAMILIES: [&str; 6] = [CHUNKS, PACKS, PACK_NUMBERS, SIMILAR, SEGMENTS, META];
+
+const KEY_OWNER: &str = "owner";
+const KEY_ROOT: &str = "root";
+
+/// Changed whenever the database holds other things than before: an older cache is then made anew.
+const VERSION: &[u8] = b"dbvault index 1 ";
+
+/// Blocks, indexes and filters that are kept in memory, bytes.
+const BLOCK_CACHE_BYTES: usize = 32 << 20;
+/// New entries that are kept in memory before they are written out, bytes.
+const WRITE_BUFFER_BYTES: usize = 24 << 20;
+/// Files that are open at once.
+const OPEN_FILES_MAX: i32 = 128;
+
+/// An open index database.
+pub(super) struct Database {
+    path: PathBuf,
+    /// `None` between [`Database::close`] and the next database in its place.
+    db: Option<DB>,
+    next_pack: Mutex<u32>,
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Database({})", self.path.display())
+    }
+}
+
+impl Database {
+    /// Opens what is there; an error where there is nothing, or nothing of use for `repo`.
+    pub(super) fn open(path: &Path, repo: &RepoId) -> Result<Database> {
+        let database = Database::start(path, false)?;
+        let owner = database.get(META, KEY_OWNER.as_bytes())?;
+        if owner.as_deref() != Some(&[VERSION, repo.as_bytes()].concat()) {
+            return Err(cache_error(path, &"of another repository or version"));
+        }
+        let last = database.db()?.iterator_cf(database.family(PACKS)?, IteratorMode::End).next().transpose();
+        let next = match last.map_err(|e| cache_error(path, &e))? {
+            Some((key, _)) => database.number(&key)?.saturating_add(1),
+            None => 0,
+        };
+        *database.lock_next() = next;
+        Ok(database)
+    }
+
+    /// Makes an empty one.
+    pub(super) fn create(path: &Path, repo: &RepoId) -> Result<Database> {
+        let database = Database::start(path, true)?;
+        let mut batch = WriteBatch::default();
+        batch.put_cf(database.family(META)?, KEY_OWNER, [VERSION, repo.as_bytes()].concat());
+        database.write(batch)?;
+        Ok(database)
+    }
+
+    fn start(path: &Path, create: bool) -> Result<Database> {
+        let cache = Cache::new_hyper_clock_cache(BLOCK_CACHE_BYTES, 0);
+        let mut options = Options::default();
+        options.create_if_missing(create);
+        options.create_missing_column_families(create);
+        options.set_atomic_flush(true);
+        options.set_db_write_buffer_size(WRITE_BUFFER_BYTES);
+        options.set_max_open_files(OPEN_FILES_MAX);
+        options.set_max_background_jobs(2);
+        options.set_keep_log_file_num(1);
+        options.set_max_log_file_size(1 << 20);
+        options.set_paranoid_checks(true);
+        let families = FAMILIES.map(|name| ColumnFamilyDescriptor::new(name, family_options(name, &cache)));
+        let db = DB::open_cf_descriptors(&options, path, families).map_err(|e| cache_error(path, &e))?;
+        Ok(Database { path: path.into(), db: Some(db), next_pack: Mutex::new(0) })
+    }
+
+    /// Closes the files. Every other call is an error from then on.
+    pub(super) fn close(&mut self) {
+        self.db = None;
+    }
+
+    /// Names of the segments that are in the index.
+    pub(super) fn segments(&self) -> Result<HashSet<String>> {
+        let all = self.db()?.iterator_cf(self.family(SEGMENTS)?, IteratorMode::Start);
+        let name = |item: Result<(Box<[u8]>, _), rocksdb::Error>| {
+            let (key, _) = item.map_err(|e| self.error(&e))?;
+            String::from_utf8(key.into_vec()).map_err(|e| self.error(&e))
+        };
+        all.map(name).collect()
+    }
+
+    /// Number of the root the index was made for.
+    pub(super) fn root_number(&self) -> Result<u32> {
+        self.get(META, KEY_ROOT.as_bytes())?.map_or(Ok(0), |value| self.number(&value))
+    }
+
+    /// Sets the number of the root the index is made for.
+    pub(super) fn set_root_number(&self, number: u32) -> Result<()> {
+        if self.root_number()? == number {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.family(META)?, KEY_ROOT, number.to_be_bytes());
+        self.write(batch)
+    }
+
+    /// Adds all packs of a segment, then its name.
+    pub(super) fn add_segment(&self, name: &str, session: &SessionId, segment: &IndexSegment) -> Result<()> {
+        for pack in &segment.packs {
+            self.add_pack(session, pack)?;
+        }
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.family(SEGMENTS)?, name, []);
+        self.write(batch)
+    }
+
+    /// Adds a pack and its chunks, or another session to a pack that is known; gives its number.
+    pub(super) fn add_pack(&self, session: &SessionId, pack: &PackListing) -> Result<u32> {
+        if let Some(number) = self.get(PACK_NUMBERS, pack.name.as_bytes())? {
+            let number = self.number(&number)?;
+            let mut info = self.pack(number)?;
+            if !info.sessions.contains(session) {
+                info.sessions.push(*session);
+                let mut batch = WriteBatch::default();
+                batch.put_cf(self.family(PACKS)?, number.to_be_bytes(), info.encode());
+                self.write(batch)?;
+            }
+            return Ok(number);
+        }
+        let number = {
+            let mut next = self.lock_next();
+            *next += 1;
+            *next - 1
+        };
+        // One batch: a chunk is never known without its pack, nor under the number of another.
+        let mut batch = WriteBatch::default();
+        self.put_chunks(&mut batch, number, pack)?;
+        let info = PackInfo {
+            name: pack.name,
+            salt: pack.salt,
+            size_bytes: pack.size_bytes,
+            sessions: vec![*session],
+        };
+        batch.put_cf(self.family(PACKS)?, number.to_be_bytes(), info.encode());
+        batch.put_cf(self.family(PACK_NUMBERS)?, pack.name.as_bytes(), number.to_be_bytes());
+        self.write(batch)?;
+        Ok(number)
+    }
+
+    fn put_chunks(&self, batch: &mut WriteBatch, number: u32, pack: &PackListing) -> Result<()> {
+        let (chunks, similar) = (self.family(CHUNKS)?, self.family(SIMILAR)?);
+        let place = |value: u64| u32::try_from(value).map_err(|e| self.error(&e));
+        let mut offset = HEADER_BYTES as u64;
+        for (ordinal, entry) in pack.entries.iter().enumerate() {
+            let (ordinal, start) = (place(ordinal as u64)?, place(offset)?);
+            let location = Location { pack: number, ordinal, offset: start, entry: entry.clone() };
+            offset += u64::from(entry.sealed_len);
+            let mut value = Vec::with_capacity(64);
+            location.encode(&mut value);
+            batch.merge_cf(chunks, entry.id.as_bytes(), value);
+            for key in entry.features.iter().flat_map(similar_keys) {
+                batch.put_cf(similar, key, entry.id.as_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    /// See [`super::ChunkIndex::locate`].
+    pub(super) fn locate(&self, id: &ChunkId) -> Result<Vec<Location>> {
+        let value = self.get(CHUNKS, id.as_bytes())?.unwrap_or_default();
+        Location::decode_all(id, &value).map_err(|e| self.error(&e))
+    }
+
+    /// See [`super::ChunkIndex::pack`].
+    pub(super) fn pack(&self, number: u32) -> Result<PackInfo> {
+        let value = self.get(PACKS, &number.to_be_bytes())?;
+        let value = value.ok_or_else(|| self.error(&format!("pack number {number} is not known")))?;
+        PackInfo::decode(&value).map_err(|e| self.error(&e))
+    }
+
+    /// See [`super::ChunkIndex::similar`]: chunks that share more super-features go first.
+    pub(super) fn similar(&self, features: &SuperFeatures) -> Result<Vec<ChunkId>> {
+        let mut found: Vec<(ChunkId, usize)> = Vec::with_capacity(SUPER_FEATURES);
+        for key in similar_keys(features) {
+            let Some(value) = self.get(SIMILAR, &key)? else { continue };
+            let id = ChunkId(value.try_into().map_err(|_| self.error(&"id of wrong length"))?);
+            match found.iter_mut().find(|(known, _)| *known == id) {
+                Some((_, count)) => *count += 1,
+                None => found.push((id, 1)),
+            }
+        }
+        found.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        Ok(found.into_iter().map(|(id, _)| id).collect())
+    }
+
+    fn get(&self, family: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.db()?.get_cf(self.family(family)?, key).map_err(|e| self.error(&e))
+    }
+
+    /// Writes without the write-ahead log: what a crash loses is read again from the segments, whose names
+    /// are lost with it (all families are flushed as one).
+    fn write(&self, batch: WriteBatch) -> Result<()> {
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db()?.write_opt(batch, &options).map_err(|e| self.error(&e))
+    }
+
+    fn db(&self) -> Result<&DB> {
+        self.db.as_ref().ok_or_else(|| self.error(&"closed"))
+    }
+
+    fn family(&self, name: &str) -> Result<&ColumnFamily> {
+        self.db()?.cf_handle(name).ok_or_else(|| self.error(&format!("no column family {name}")))
+    }
+
+    fn number(&self, bytes: &[u8]) -> Result<u32> {
+        bytes.try_into().map(u32::from_be_bytes).map_err(|_| self.error(&"number of wrong length"))
+    }
+
+    fn lock_next(&self) -> std::sync::MutexGuard<'_, u32> {
+        self.next_pack.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn error(&self, message: &dyn std::fmt::Display) -> crate::Error {
+        cache_error(&self.path, message)
+    }
+}
+
+fn similar_keys(features: &SuperFeatures) -> [[u8; 1 + SUPER_FEATURE_BYTES]; SUPER_FEATURES] {
+    std::array::from_fn(|index| {
+        let mut key = [index as u8; 1 + SUPER_FEATURE_BYTES];
+        key[1..].copy_from_slice(&features.0[index].to_le_bytes()[..SUPER_FEATURE_BYTES]);
+        key
+    })
+}
+
+/// Keys are hashes: nothing compresses, nothing is ever looked for in order.
+fn family_options(name: &str, cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_block_size(4 << 10);
+    table.set_hybrid_ribbon_filter(10.0, 1);
+    table.set_optimize_filters_for_memory(true);
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&table);
+    options.set_compression_type(rocksdb::DBCompressionType::None);
+    if name == CHUNKS {
+        options.set_merge_operator_associative("append", append);
+    }
+    options
+}
+
+fn append(_: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
+    let mut value = existing.unwrap_or_default().to_vec();
+    operands.iter().for_each(|operand| value.extend_from_slice(operand));
+    Some(value)
+}

@@ -1,0 +1,162 @@
+//! The chunk index: where is each chunk, and which chunks look like this one?
+//!
+//! A local RocksDB that can be thrown away: all it holds comes from the index segments of the repository.
+//! RocksDB has one writer, so each process takes the first free one of a few slots, each a database of its own.
+
+mod database;
+mod location;
+mod slot;
+
+use std::collections::HashSet;
+use std::sync::RwLock;
+
+use dbvault_format::id::{ChunkId, PackName, Salt, SessionId};
+use dbvault_format::index_segment::{IndexSegment, PackListing};
+use dbvault_format::similarity::SuperFeatures;
+
+pub(crate) use location::{Location, PackInfo};
+
+use crate::monitor::{Counter, Monitor, Phase};
+use crate::view::View;
+use crate::{Repository, Result, layout};
+use database::Database;
+use slot::Slot;
+
+/// The chunk index of one repository, in one process.
+#[derive(Debug)]
+pub(crate) struct ChunkIndex {
+    database: RwLock<Database>,
+    slot: Slot,
+}
+
+impl ChunkIndex {
+    /// Opens the local cache and brings it up to `view`. A cache that is missing, damaged, stale, of another
+    /// repository or of another version is made anew.
+    pub(crate) fn open(repo: &Repository, view: &View, monitor: &dyn Monitor) -> Result<ChunkIndex> {
+        let slot = Slot::take(&repo.cache_dir())?;
+        let database = Database::open(slot.path(), &repo.id).or_else(|_| slot.wipe(&repo.id))?;
+        let index = ChunkIndex { database: RwLock::new(database), slot };
+        match index.catch_up(repo, view, monitor) {
+            Err(crate::Error::Cache { .. }) => index.rebuild(repo, view, monitor)?,
+            done => done?,
+        }
+        Ok(index)
+    }
+
+    /// Throws the cache away and reads all segments again.
+    pub(crate) fn rebuild(&self, repo: &Repository, view: &View, monitor: &dyn Monitor) -> Result<()> {
+        {
+            let mut database = self.write();
+            database.close();
+            *database = self.slot.wipe(&repo.id)?;
+        }
+        self.catch_up(repo, view, monitor)
+    }
+
+    /// Reads the segments of `view` that are not in the cache yet.
+    fn catch_up(&self, repo: &Repository, view: &View, monitor: &dyn Monitor) -> Result<()> {
+        let current = {
+            let database = self.read();
+            let loaded = database.segments()?;
+            let wanted: HashSet<&str> = view.segments().map(|(key, _)| key.as_str()).collect();
+            // A collection has moved chunks about: locations may point to packs that are going away.
+            database.root_number()? == view.root_number
+                && loaded.iter().all(|name| wanted.contains(name.as_str()))
+        };
+        if !current {
+            let mut database = self.write();
+            database.close();
+            *database = self.slot.wipe(&repo.id)?;
+        }
+        let database = self.read();
+        let loaded = database.segments()?;
+        let new: Vec<_> = view.segments().filter(|(key, _)| !loaded.contains(key.as_str())).collect();
+        if !new.is_empty() {
+            monitor.phase(Phase::LoadIndex);
+            monitor.expect(Counter::Segments, new.len() as u64);
+        }
+        for (key, session) in new {
+            repo.client.check_interrupt()?;
+            if let Some(segment) = read_segment(repo, key)? {
+                database.add_segment(key.as_str(), &session, &segment)?;
+            }
+            monitor.add(Counter::Segments, 1);
+        }
+        database.set_root_number(view.root_number)
+    }
+
+    /// All known copies of a chunk; none where it is not in the repository.
+    pub(crate) fn locate(&self, id: &ChunkId) -> Result<Vec<Location>> {
+        self.read().locate(id)
+    }
+
+    /// What is known of a pack, by its number in this cache.
+    pub(crate) fn pack(&self, number: u32) -> Result<PackInfo> {
+        self.read().pack(number)
+    }
+
+    /// Chunks that share a super-feature with `features`, best guess first.
+    pub(crate) fn similar(&self, features: &SuperFeatures) -> Result<Vec<ChunkId>> {
+        self.read().similar(features)
+    }
+
+    /// Adds one pack that `session` has stored; gives its number.
+    pub(crate) fn add_pack(&self, session: &SessionId, pack: &PackListing) -> Result<u32> {
+        self.read().add_pack(session, pack)
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Database> {
+        self.database.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Database> {
+        self.database.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Reads one segment. A damaged one is passed over: its packs' own directories are what `repair` rebuilds it
+/// from, and until then its chunks count as not stored, which a backup heals by storing them again.
+fn read_segment(repo: &Repository, key: &dbvault_storage::Key) -> Result<Option<IndexSegment>> {
+    use dbvault_format::header::ObjectKind;
+    let damaged = |e: &dyn std::fmt::Display| {
+        tracing::warn!(object = %key, "index segment can't be read and is passed over: {e}");
+        Ok(None)
+    };
+    match repo.get_sealed(key, &[ObjectKind::IndexSegment]) {
+        Ok((_, body)) => match IndexSegment::decode(&body) {
+            Ok(segment) => Ok(Some(segment)),
+            Err(e) => damaged(&e),
+        },
+        Err(e @ crate::Error::Damaged { .. }) => damaged(&e),
+        // Folded and cleared away since it was listed: its chunks are in the base of a newer root.
+        Err(crate::Error::Storage(e)) if e.kind() == dbvault_storage::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Reads the directory of a stored pack.
+pub(crate) fn read_listing(
+    repo: &Repository,
+    name: PackName,
+    salt: Salt,
+    size_bytes: u64,
+) -> Result<PackListing> {
+    use dbvault_format::header::HEADER_BYTES;
+    use dbvault_format::pack::{PackShape, TRAILER_BYTES, open_directory};
+    let key = layout::pack(&name);
+    let reading = |e| crate::Error::reading(key.as_str(), e);
+    let trailer_at = size_bytes.saturating_sub(TRAILER_BYTES as u64);
+    let trailer = repo.storage.get(&key, Some(trailer_at..size_bytes))?;
+    let shape = PackShape::from_trailer(&trailer, size_bytes).map_err(reading)?;
+    let header = repo.storage.get(&key, Some(0..HEADER_BYTES as u64))?;
+    let sealed = repo.storage.get(&key, Some(shape.directory.clone()))?;
+    let (found, entries) =
+        open_directory(&repo.keys.pack, &repo.id, &header, &shape, sealed).map_err(reading)?;
+    if found != salt {
+        return Err(reading(dbvault_format::Error::malformed(
+            "pack",
+            "its salt is not the one that is listed",
+        )));
+    }
+    Ok(PackListing { name, salt, size_bytes, entries })
+}

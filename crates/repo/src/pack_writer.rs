@@ -1,0 +1,261 @@
+//! Packs of a running session: filled side by side, verified record by record, stored by threads of their own.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Sender, bounded};
+use dbvault_format::compress::Decoder;
+use dbvault_format::id::{ChunkId, SessionId};
+use dbvault_format::index_segment::PackListing;
+use dbvault_format::pack::{ChunkEntry, PackBuilder, RecordOpener};
+
+use crate::index::ChunkIndex;
+use crate::segment_writer::SegmentWriter;
+use crate::{Error, Repository, Result, entropy, layout};
+
+/// Threads that finish packs and give them to the storage.
+const STORE_THREADS: usize = 2;
+
+/// Finished packs that wait for a thread.
+const STORE_QUEUE_PACKS_MAX: usize = 1;
+
+/// A pack that is being filled.
+#[derive(Debug)]
+struct OpenPack {
+    builder: PackBuilder,
+    /// Records whose verification has not ended.
+    unverified: usize,
+    /// No more records: it is stored once all are verified.
+    full: bool,
+}
+
+/// `None` once the pack has gone to be stored.
+type SharedPack = Arc<Mutex<Option<OpenPack>>>;
+
+/// A sealed record, and what it takes to open it again.
+struct Sealed {
+    opener: Arc<RecordOpener>,
+    ordinal: u32,
+    entry: ChunkEntry,
+    record: Vec<u8>,
+}
+
+/// Seals chunks into packs and stores the packs.
+#[derive(Debug)]
+pub(crate) struct PackWriter {
+    repo: Repository,
+    open: Vec<Mutex<SharedPack>>,
+    turn: AtomicUsize,
+    queue: Option<Sender<PackBuilder>>,
+    threads: Vec<JoinHandle<()>>,
+    shared: Arc<Shared>,
+}
+
+/// What the storing threads and the writers share.
+#[derive(Debug)]
+struct Shared {
+    repo: Repository,
+    session: SessionId,
+    index: Arc<ChunkIndex>,
+    segments: Mutex<SegmentWriter>,
+    /// Chunks that this session is about to store: claimed, and not in the index yet.
+    claims: Mutex<HashSet<ChunkId>>,
+    /// Set by the first failure: the session can't commit any more.
+    failed: AtomicBool,
+    failure: Mutex<Option<Error>>,
+}
+
+/// A chunk that is ready to be stored.
+pub(crate) struct Encoded<'a> {
+    /// All but `sealed_len`, which the pack sets.
+    pub(crate) entry: ChunkEntry,
+    /// The stored form.
+    pub(crate) stored: &'a [u8],
+    /// Plaintext of the base, for a delta.
+    pub(crate) base: Option<&'a [u8]>,
+}
+
+impl PackWriter {
+    /// Starts the storing threads.
+    pub(crate) fn new(
+        repo: &Repository,
+        session: SessionId,
+        segments: SegmentWriter,
+        index: Arc<ChunkIndex>,
+    ) -> Result<PackWriter> {
+        let shared = Arc::new(Shared {
+            repo: repo.clone(),
+            session,
+            index,
+            segments: Mutex::new(segments),
+            claims: Mutex::default(),
+            failed: AtomicBool::new(false),
+            failure: Mutex::default(),
+        });
+        let open =
+            (0..repo.params.packs_open).map(|_| new_pack(repo).map(Mutex::new)).collect::<Result<_>>()?;
+        let (queue, jobs) = bounded::<PackBuilder>(STORE_QUEUE_PACKS_MAX);
+        let start = |_| {
+            let (jobs, shared) = (jobs.clone(), shared.clone());
+            std::thread::spawn(move || jobs.iter().for_each(|pack| shared.store_pack(pack)))
+        };
+        let threads = (0..STORE_THREADS).map(start).collect();
+        Ok(PackWriter {
+            repo: repo.clone(),
+            open,
+            turn: AtomicUsize::new(0),
+            queue: Some(queue),
+            threads,
+            shared,
+        })
+    }
+
+    /// Claims a chunk for storing. `false`: somebody else in this session has it.
+    pub(crate) fn claim(&self, id: &ChunkId) -> bool {
+        lock(&self.shared.claims).insert(*id)
+    }
+
+    /// Gives a claim back: the chunk is in the repository already.
+    pub(crate) fn release(&self, id: &ChunkId) {
+        lock(&self.shared.claims).remove(id);
+    }
+
+    /// Seals a claimed chunk into one of the open packs, then opens it again, decodes it and compares its id,
+    /// so that nothing is published that could not be read. Gives the length of the record, bytes.
+    ///
+    /// Errors: [`Error::Verify`] and failures of the storage; the session can't commit after any.
+    pub(crate) fn store(&self, chunk: &Encoded) -> Result<u32> {
+        self.shared.check()?;
+        let (pack, sealed) = self.append(chunk)?;
+        let Sealed { opener, ordinal, entry, mut record } = sealed;
+        let plain = opener
+            .open(ordinal, &entry, &mut record)
+            .and_then(|()| Decoder::new().decode(entry.codec, &record, entry.plain_len as usize, chunk.base));
+        if !plain.is_ok_and(|plain| self.repo.keys.chunk_id(&plain) == entry.id) {
+            self.shared.failed.store(true, Ordering::SeqCst);
+            return Err(Error::Verify { id: entry.id });
+        }
+        let whole = take_if(&pack, |pack| {
+            pack.unverified -= 1;
+            pack.full && pack.unverified == 0
+        });
+        self.send(whole)?;
+        Ok(entry.sealed_len)
+    }
+
+    /// Seals a chunk into an open pack, with a copy of the sealed bytes to verify.
+    fn append(&self, chunk: &Encoded) -> Result<(SharedPack, Sealed)> {
+        let mut slot = lock(&self.open[self.pick()]);
+        let full = lock(&slot).as_ref().is_none_or(|pack| {
+            let over = pack.builder.len_with_bytes(chunk.stored.len()) > self.repo.params.pack_bytes as usize;
+            over && !pack.builder.is_empty()
+        });
+        if full {
+            let old = std::mem::replace(&mut *slot, new_pack(&self.repo)?);
+            self.close(&old)?;
+        }
+        let shared = slot.clone();
+        let mut guard = lock(&shared);
+        let pack = guard.as_mut().ok_or(Error::Poisoned)?;
+        let opener = pack.builder.opener().clone();
+        let appended = pack.builder.append(chunk.entry.clone(), chunk.stored).map_err(Error::Format)?;
+        let sealed =
+            Sealed { opener, ordinal: appended.0, entry: appended.1.clone(), record: appended.2.to_vec() };
+        pack.unverified += 1;
+        drop(guard);
+        Ok((shared, sealed))
+    }
+
+    /// Which open pack the next record goes to: not to be guessed from the order of the stream.
+    fn pick(&self) -> usize {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        usize::from(self.repo.keys.chunker.mac(&[&turn.to_le_bytes()])[0]) % self.open.len()
+    }
+
+    fn close(&self, pack: &SharedPack) -> Result<()> {
+        let whole = take_if(pack, |pack| {
+            pack.full = true;
+            pack.unverified == 0
+        });
+        self.send(whole)
+    }
+
+    fn send(&self, pack: Option<OpenPack>) -> Result<()> {
+        let Some(pack) = pack.filter(|pack| !pack.builder.is_empty()) else { return Ok(()) };
+        let queue = self.queue.as_ref().ok_or(Error::Poisoned)?;
+        queue.send(pack.builder).map_err(|_| Error::Poisoned)
+    }
+
+    /// Stores all open packs, waits for all storing, and writes the last segment. Only Ok means that
+    /// everything stored can be built on.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.shared.check()?;
+        for slot in &self.open {
+            self.close(&lock(slot))?;
+        }
+        self.queue = None;
+        for thread in self.threads.drain(..) {
+            thread.join().map_err(|_| Error::Poisoned)?;
+        }
+        self.shared.check()?;
+        lock(&self.shared.segments).write()
+    }
+}
+
+impl Shared {
+    /// Errors: the first failure of this session, or [`Error::Poisoned`] when that was given out before.
+    fn check(&self) -> Result<()> {
+        if self.failed.load(Ordering::SeqCst) {
+            return Err(lock(&self.failure).take().unwrap_or(Error::Poisoned));
+        }
+        Ok(())
+    }
+
+    /// After a failure packs are still taken, so that nobody waits for ever, and thrown away.
+    fn store_pack(&self, builder: PackBuilder) {
+        if self.failed.load(Ordering::SeqCst) {
+            return;
+        }
+        if let Err(error) = self.try_store_pack(builder) {
+            lock(&self.failure).get_or_insert(error);
+            self.failed.store(true, Ordering::SeqCst);
+        }
+    }
+
+    fn try_store_pack(&self, builder: PackBuilder) -> Result<()> {
+        let pack = builder.finish().map_err(Error::Format)?;
+        self.repo.storage.put_new(&layout::pack(&pack.name), &[&pack.bytes])?;
+        let size_bytes = pack.bytes.len() as u64;
+        drop(pack.bytes);
+        let listing = PackListing { name: pack.name, salt: pack.salt, size_bytes, entries: pack.entries };
+        let indexed = self.index.add_pack(&self.session, &listing);
+        if let Err(e @ Error::Cache { .. }) = &indexed {
+            // The chunks stay claimed, so that this session finds them again without the cache.
+            tracing::warn!("{e}");
+        } else {
+            indexed?;
+            let mut claims = lock(&self.claims);
+            listing.entries.iter().for_each(|entry| {
+                claims.remove(&entry.id);
+            });
+        }
+        lock(&self.segments).add(listing)
+    }
+}
+
+fn new_pack(repo: &Repository) -> Result<SharedPack> {
+    let capacity_bytes = repo.params.pack_bytes as usize;
+    let builder = PackBuilder::new(&repo.keys.pack, repo.id, entropy::salt()?, capacity_bytes);
+    Ok(Arc::new(Mutex::new(Some(OpenPack { builder, unverified: 0, full: false }))))
+}
+
+fn take_if(pack: &SharedPack, test: impl FnOnce(&mut OpenPack) -> bool) -> Option<OpenPack> {
+    let mut pack = lock(pack);
+    if pack.as_mut().is_some_and(test) { pack.take() } else { None }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,374 @@
+//! The way of a stream into the repository: cut, name, dedup, find a base, compress, seal, verify.
+//!
+//! One thread reads and cuts; it sends batches through a bounded queue to as many workers as there are cores.
+//! A last thread puts the results in order again and builds the chunk list. Memory does not depend on the
+//! length of the stream.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read};
+use std::sync::Arc;
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use dbvault_format::CHUNK_BYTES_MAX;
+use dbvault_format::chunk_list::{ChunkListBuilder, Item, StreamRef};
+use dbvault_format::chunker::Chunker;
+use dbvault_format::compress::{Codec, DeltaEncoder, Encoder};
+use dbvault_format::entry::Grid;
+use dbvault_format::id::ChunkId;
+use dbvault_format::manifest::Sizes;
+use dbvault_format::pack::ChunkEntry;
+use dbvault_format::similarity::{Similarity, SuperFeatures};
+
+use crate::chunk_reader::ChunkReader;
+use crate::monitor::{Counter, Monitor};
+use crate::pack_writer::{Encoded, PackWriter};
+use crate::reuse::Reuse;
+use crate::{Error, Repository, Result};
+
+/// Bytes of a stream that are handed to a worker at once.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Batches that wait for a worker.
+const BATCH_QUEUE_MAX: usize = 2;
+
+/// A delta of at most this part of its chunk is taken without looking at the alternative.
+const DELTA_CLEAR_WIN: usize = 8;
+
+/// What a session stores streams with.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    repo: Repository,
+    reuse: Arc<Reuse>,
+    packs: PackWriter,
+    reader: ChunkReader,
+    chunker: Chunker,
+    similarity: Similarity,
+    monitor: Arc<dyn Monitor>,
+}
+
+/// Consecutive chunks of a stream.
+struct Batch {
+    number: u64,
+    bytes: Vec<u8>,
+    /// Lengths of the chunks; together as much of `bytes` as belongs to this batch.
+    lens: Vec<usize>,
+}
+
+/// What a batch became.
+struct Stored {
+    number: u64,
+    items: Vec<Item>,
+    sizes: Sizes,
+}
+
+/// A chunk of a batch that has to be stored.
+struct NewChunk<'a> {
+    id: ChunkId,
+    plain: &'a [u8],
+    features: Option<SuperFeatures>,
+    base: Option<(ChunkId, u8)>,
+}
+
+impl Pipeline {
+    /// A pipeline into `packs`.
+    pub(crate) fn new(
+        repo: &Repository,
+        reuse: Arc<Reuse>,
+        packs: PackWriter,
+        monitor: Arc<dyn Monitor>,
+    ) -> Result<Pipeline> {
+        Ok(Pipeline {
+            repo: repo.clone(),
+            reader: ChunkReader::new(repo, reuse.index().clone()),
+            reuse,
+            packs,
+            chunker: Chunker::new(repo.params.chunker, &repo.keys.chunker).map_err(Error::Format)?,
+            similarity: Similarity::new(&repo.keys.similarity),
+            monitor,
+        })
+    }
+
+    /// Stores a stream to its end. `name` is for errors.
+    ///
+    /// Errors: [`Error::Source`] where `body` fails; any failure of storing, after which the session can't
+    /// commit.
+    pub(crate) fn store_stream(
+        &self,
+        name: &str,
+        grid: Grid,
+        body: &mut dyn Read,
+    ) -> Result<(StreamRef, Sizes)> {
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        let (batches, jobs) = bounded::<Batch>(BATCH_QUEUE_MAX);
+        let (results, stored) = unbounded::<Result<Stored>>();
+        let (spent, buffers) = unbounded::<Vec<u8>>();
+        thread::scope(|scope| {
+            for _ in 0..workers {
+                let (jobs, results, spent) = (jobs.clone(), results.clone(), spent.clone());
+                scope.spawn(move || self.work(&jobs, &results, &spent));
+            }
+            drop((jobs, results, spent));
+            let list = scope.spawn(move || self.build_list(&stored));
+            let read = self.cut_stream(name, grid, body, &batches, &buffers);
+            drop(batches);
+            let list = list.join().unwrap_or(Err(Error::Poisoned));
+            // When storing fails, reading ends because nobody takes batches any more.
+            match (read, list) {
+                (Err(Error::Poisoned), Ok(_)) => Err(Error::Poisoned),
+                (Err(Error::Poisoned), Err(e)) => Err(e),
+                (Err(e), _) | (Ok(()), Err(e)) => Err(e),
+                (Ok(()), Ok(stream)) => Ok(stream),
+            }
+        })
+    }
+
+    /// Ends storing; see [`PackWriter::finish`].
+    pub(crate) fn finish(self) -> Result<()> {
+        self.packs.finish()
+    }
+
+    fn cut_stream(
+        &self,
+        name: &str,
+        grid: Grid,
+        body: &mut dyn Read,
+        batches: &Sender<Batch>,
+        buffers: &Receiver<Vec<u8>>,
+    ) -> Result<()> {
+        let window = match grid {
+            Grid::Content => self.chunker.window_bytes(),
+            Grid::Fixed(bytes) => (bytes as usize).clamp(1, CHUNK_BYTES_MAX),
+        };
+        let capacity = BATCH_BYTES.max(window) + window;
+        let (mut bytes, mut filled, mut number) = (vec![0; capacity], 0, 0);
+        loop {
+            let ended = self.fill(name, body, &mut bytes, &mut filled)?;
+            let (mut lens, mut at) = (Vec::new(), 0);
+            while at < filled && (ended || filled - at >= window) {
+                let rest = &bytes[at..filled];
+                let len = match grid {
+                    Grid::Content => self.chunker.cut(rest),
+                    Grid::Fixed(_) => window.min(rest.len()),
+                };
+                lens.push(len);
+                at += len;
+            }
+            let mut next = buffers.try_recv().unwrap_or_default();
+            next.resize(capacity, 0);
+            next[..filled - at].copy_from_slice(&bytes[at..filled]);
+            let batch = Batch { number, bytes: std::mem::replace(&mut bytes, next), lens };
+            batches.send(batch).map_err(|_| Error::Poisoned)?;
+            if ended {
+                return Ok(());
+            }
+            filled -= at;
+            number += 1;
+        }
+    }
+
+    /// Reads until the buffer is full (`false`) or the stream ends (`true`).
+    fn fill(&self, name: &str, body: &mut dyn Read, bytes: &mut [u8], filled: &mut usize) -> Result<bool> {
+        while *filled < bytes.len() {
+            self.repo.client.check_interrupt()?;
+            match body.read(&mut bytes[*filled..]) {
+                Ok(0) => return Ok(true),
+                Ok(len) => {
+                    *filled += len;
+                    self.monitor.add(Counter::StreamBytes, len as u64);
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(source) => return Err(Error::Source { entry: name.into(), source }),
+            }
+        }
+        Ok(false)
+    }
+
+    fn work(&self, jobs: &Receiver<Batch>, results: &Sender<Result<Stored>>, spent: &Sender<Vec<u8>>) {
+        let encoder = Encoder::new(i32::from(self.repo.params.level)).map_err(Error::Format);
+        let mut encoder = match encoder {
+            Ok(encoder) => encoder,
+            Err(e) => {
+                let _ = results.send(Err(e));
+                return;
+            }
+        };
+        for batch in jobs {
+            let stored = self.store_batch(&batch, &mut encoder);
+            let failed = stored.is_err();
+            // Nobody is there to hear of it only when another worker has failed already.
+            let _ = results.send(stored);
+            let _ = spent.send(batch.bytes);
+            if failed {
+                return;
+            }
+        }
+    }
+
+    fn store_batch(&self, batch: &Batch, encoder: &mut Encoder) -> Result<Stored> {
+        let mut stored = Stored { number: batch.number, items: Vec::new(), sizes: Sizes::default() };
+        let mut new = Vec::new();
+        let mut at = 0;
+        for len in &batch.lens {
+            let plain = &batch.bytes[at..at + len];
+            at += len;
+            let id = self.repo.keys.chunk_id(plain);
+            stored.items.push(Item { id, stream_bytes: *len as u64 });
+            stored.sizes.original_bytes += *len as u64;
+            stored.sizes.chunks += 1;
+            if self.is_new(&id)? {
+                let features =
+                    self.similarity.features(plain).filter(|_| self.repo.params.delta_depth_max > 0);
+                let base = features.and_then(|features| self.find_base(&features).transpose()).transpose()?;
+                new.push(NewChunk { id, plain, features, base });
+            }
+        }
+        self.store_new(&new, encoder, &mut stored.sizes)?;
+        Ok(stored)
+    }
+
+    /// Claims the chunk, unless the repository has it. The claim goes first: between a look and a claim,
+    /// another worker could store it.
+    fn is_new(&self, id: &ChunkId) -> Result<bool> {
+        if !self.packs.claim(id) {
+            return Ok(false);
+        }
+        let known = self.reuse.find(id)?.is_some();
+        if known {
+            self.packs.release(id);
+        }
+        Ok(!known)
+    }
+
+    /// A stored chunk that is similar, and its depth. Where the chain of the best one is full, its root serves.
+    fn find_base(&self, features: &SuperFeatures) -> Result<Option<(ChunkId, u8)>> {
+        let candidates = match self.reuse.index().similar(features) {
+            Err(Error::Cache { .. }) => return Ok(None),
+            candidates => candidates?,
+        };
+        for candidate in candidates {
+            let mut found = self.reuse.find(&candidate)?;
+            while let Some(location) = found {
+                if location.entry.depth < self.repo.params.delta_depth_max {
+                    return Ok(Some((location.entry.id, location.entry.depth)));
+                }
+                found = match &location.entry.base {
+                    Some(base) => self.root_of(base)?,
+                    None => None,
+                };
+            }
+        }
+        Ok(None)
+    }
+
+    fn root_of(&self, id: &ChunkId) -> Result<Option<crate::index::Location>> {
+        let mut found = self.reuse.find(id)?;
+        while let Some(base) = found.as_ref().and_then(|location| location.entry.base) {
+            found = self.reuse.find(&base)?;
+        }
+        Ok(found)
+    }
+
+    fn store_new(&self, new: &[NewChunk], encoder: &mut Encoder, sizes: &mut Sizes) -> Result<()> {
+        let wanted: Vec<ChunkId> = new.iter().filter_map(|chunk| Some(chunk.base?.0)).collect();
+        // A base that can't be read is no base: the chunk is stored whole.
+        let plain_bases: Vec<Option<Vec<u8>>> =
+            self.reader.fetch(&wanted).into_iter().map(Result::ok).collect();
+        let mut delta_encoder = match wanted.is_empty() {
+            true => None,
+            false => Some(DeltaEncoder::new(i32::from(self.repo.params.level)).map_err(Error::Format)?),
+        };
+        let mut bases = plain_bases.iter();
+        let mut buffers = (Vec::new(), Vec::new());
+        for chunk in new {
+            let base = chunk.base.and_then(|(id, depth)| Some((id, depth, bases.next()?.as_deref()?)));
+            let delta = match (&mut delta_encoder, base) {
+                (Some(encoder), Some((_, _, base))) => {
+                    encoder.encode(base, chunk.plain, &mut buffers.0).map_err(Error::Format)?;
+                    true
+                }
+                _ => false,
+            };
+            let clear = delta && buffers.0.len() * DELTA_CLEAR_WIN <= chunk.plain.len();
+            let whole = if clear {
+                None
+            } else {
+                Some(encoder.encode(chunk.plain, &mut buffers.1).map_err(Error::Format)?)
+            };
+            // A chunk that stands alone is worth a fifth more bytes.
+            let delta = delta && (clear || buffers.0.len() * 5 < buffers.1.len() * 4);
+            let base = base.filter(|_| delta);
+            let entry = ChunkEntry {
+                id: chunk.id,
+                codec: if delta { Codec::Delta } else { whole.unwrap_or(Codec::Raw) },
+                depth: base.map_or(0, |(_, depth, _)| depth + 1),
+                plain_len: chunk.plain.len() as u32,
+                sealed_len: 0,
+                base: base.map(|(id, _, _)| id),
+                features: chunk.features,
+            };
+            let stored = if delta { &buffers.0 } else { &buffers.1 };
+            self.store_one(&Encoded { entry, stored, base: base.map(|(_, _, plain)| plain) }, sizes)?;
+        }
+        Ok(())
+    }
+
+    fn store_one(&self, chunk: &Encoded, sizes: &mut Sizes) -> Result<()> {
+        let stored_bytes = u64::from(self.packs.store(chunk)?);
+        let new_bytes = u64::from(chunk.entry.plain_len);
+        sizes.new_bytes += new_bytes;
+        sizes.stored_bytes += stored_bytes;
+        sizes.new_chunks += 1;
+        sizes.delta_chunks += u64::from(chunk.entry.base.is_some());
+        self.monitor.add(Counter::NewBytes, new_bytes);
+        self.monitor.add(Counter::StoredBytes, stored_bytes);
+        Ok(())
+    }
+
+    /// Puts the batches in order and builds the chunk list of the stream.
+    fn build_list(&self, stored: &Receiver<Result<Stored>>) -> Result<(StreamRef, Sizes)> {
+        let mut builder = ChunkListBuilder::default();
+        let mut sizes = Sizes::default();
+        let mut encoder = Encoder::new(i32::from(self.repo.params.level)).map_err(Error::Format)?;
+        let mut waiting = BTreeMap::new();
+        let mut next = 0;
+        let mut nodes = Sizes::default();
+        let mut store = |node: Vec<u8>| self.store_node(&node, &mut encoder, &mut nodes);
+        let mut failure = None;
+        for result in stored {
+            match result {
+                // The first one to fail tells why; the others only that it did.
+                Err(e) if failure.is_none() || matches!(failure, Some(Error::Poisoned)) => failure = Some(e),
+                Err(_) => {}
+                Ok(batch) => drop(waiting.insert(batch.number, batch)),
+            }
+            while let Some(batch) = waiting.remove(&next) {
+                next += 1;
+                sizes.add(&batch.sizes);
+                for item in batch.items {
+                    builder.push(item, &mut store)?;
+                }
+            }
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        let stream = builder.finish(&mut store)?;
+        // Nodes are a cost of storing, not part of what the user gave.
+        sizes.stored_bytes += nodes.stored_bytes;
+        Ok((stream, sizes))
+    }
+
+    fn store_node(&self, node: &[u8], encoder: &mut Encoder, sizes: &mut Sizes) -> Result<ChunkId> {
+        let id = self.repo.keys.chunk_id(node);
+        if self.is_new(&id)? {
+            let mut stored = Vec::new();
+            let codec = encoder.encode(node, &mut stored).map_err(Error::Format)?;
+            let plain_len = node.len() as u32;
+            let entry =
+                ChunkEntry { id, codec, depth: 0, plain_len, sealed_len: 0, base: None, features: None };
+            self.store_one(&Encoded { entry, stored: &stored, base: None }, sizes)?;
+        }
+        Ok(id)
+    }
+}

@@ -1,0 +1,135 @@
+//! Reuse: which stored chunks may a session build on?
+//!
+//! A chunk counts as stored only if its pack is there, whole in length, not condemned, and the same holds for
+//! every chunk it must be decoded against. A pack that only sessions without an archive list is adopted: the
+//! session lists it again in a segment of its own, so that a collection sees it used.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dbvault_format::id::{ChunkId, PackName, SessionId};
+
+use crate::index::{ChunkIndex, Location};
+use crate::view::{Standing, View};
+use crate::{Error, Repository, Result, layout};
+
+/// Chunks that are remembered as good bases.
+const BASES_MAX: usize = 100_000;
+
+/// What a session may reuse, decided once a pack.
+#[derive(Debug)]
+pub(crate) struct Reuse {
+    repo: Repository,
+    index: Arc<ChunkIndex>,
+    view: View,
+    session: SessionId,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Decided packs, by their number in the index.
+    packs: HashMap<u32, bool>,
+    /// Lengths of the packs of each shard that has been listed, bytes.
+    shards: HashMap<u8, HashMap<PackName, u64>>,
+    /// Adopted packs that no segment of this session lists yet.
+    adopted: BTreeSet<u32>,
+    /// Chunks whose whole chain has been found good.
+    bases: HashSet<ChunkId>,
+    /// Whether the user has been told that the cache fails.
+    cache_failed: bool,
+}
+
+impl Reuse {
+    /// For a session that is registered, and the view it read after that.
+    pub(crate) fn new(repo: &Repository, index: Arc<ChunkIndex>, view: View, session: SessionId) -> Reuse {
+        Reuse { repo: repo.clone(), index, view, session, state: Mutex::default() }
+    }
+
+    /// Where the chunk is, if it may be reused; its pack is adopted where that is needed.
+    pub(crate) fn find(&self, id: &ChunkId) -> Result<Option<Location>> {
+        let locations = match self.index.locate(id) {
+            // A failing cache costs space, not safety: the chunk is stored again.
+            Err(e @ Error::Cache { .. }) => {
+                if !std::mem::replace(&mut self.lock().cache_failed, true) {
+                    tracing::warn!("{e}; chunks that can't be looked up are stored again");
+                }
+                return Ok(None);
+            }
+            found => found?,
+        };
+        for location in locations {
+            if self.pack_usable(location.pack)? && self.base_usable(&location)? {
+                return Ok(Some(location));
+            }
+        }
+        Ok(None)
+    }
+
+    fn base_usable(&self, location: &Location) -> Result<bool> {
+        let Some(base) = location.entry.base else { return Ok(true) };
+        if self.lock().bases.contains(&base) {
+            return Ok(true);
+        }
+        // The depth of a base is less than that of what is stored against it, so this ends.
+        let usable = self.find(&base)?.is_some_and(|found| found.entry.depth < location.entry.depth);
+        if usable {
+            let mut state = self.lock();
+            if state.bases.len() == BASES_MAX {
+                state.bases.clear();
+            }
+            state.bases.insert(base);
+        }
+        Ok(usable)
+    }
+
+    fn pack_usable(&self, number: u32) -> Result<bool> {
+        if let Some(usable) = self.lock().packs.get(&number) {
+            return Ok(*usable);
+        }
+        let info = match self.index.pack(number) {
+            Err(Error::Cache { .. }) => return Ok(false),
+            info => info?,
+        };
+        let own = info.sessions.contains(&self.session);
+        let standing = self.view.standing(&info.name, &info.sessions);
+        let usable = own || standing != Standing::Absent && self.is_stored(&info.name, info.size_bytes)?;
+        let mut state = self.lock();
+        if usable && !own && standing == Standing::Adoptable {
+            state.adopted.insert(number);
+        }
+        state.packs.insert(number, usable);
+        Ok(usable)
+    }
+
+    /// Whether the storage has the pack in its full length, by one listing a shard.
+    fn is_stored(&self, name: &PackName, size_bytes: u64) -> Result<bool> {
+        let shard = name.0[0];
+        if !self.lock().shards.contains_key(&shard) {
+            let mut sizes = HashMap::new();
+            self.repo.storage.list(&layout::pack_shard(shard), &mut |object| {
+                if let Some(name) = layout::parse_pack(&object.key) {
+                    sizes.insert(name, object.size_bytes);
+                }
+                Ok(())
+            })?;
+            self.lock().shards.insert(shard, sizes);
+        }
+        let state = self.lock();
+        Ok(state.shards.get(&shard).and_then(|sizes| sizes.get(name)) == Some(&size_bytes))
+    }
+
+    /// Packs adopted since the last call: the next segment must list them.
+    pub(crate) fn take_adopted(&self) -> BTreeSet<u32> {
+        std::mem::take(&mut self.lock().adopted)
+    }
+
+    /// The index this looks into.
+    pub(crate) fn index(&self) -> &Arc<ChunkIndex> {
+        &self.index
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,79 @@
+//! Soft delete: an archive that is marked deleted is as it was until a collection takes it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use dbvault_format::header::ObjectKind;
+use dbvault_format::id::SessionId;
+use dbvault_format::object::{from_cbor, to_cbor};
+use dbvault_format::trash::{TrashAction, TrashMark};
+use dbvault_storage::ErrorKind;
+
+use crate::repository::now_ms;
+use crate::{Error, Repository, Result, layout};
+
+impl Repository {
+    /// Marks an archive deleted. Nothing is freed; [`Repository::undelete_archive`] takes it back.
+    ///
+    /// Errors: [`Error::NoSuchArchive`]; [`Error::ArchiveState`] where it is deleted already.
+    pub fn delete_archive(&self, id: &SessionId) -> Result<()> {
+        self.mark(id, TrashAction::Delete)
+    }
+
+    /// Takes a delete back. Errors: [`Error::NoSuchArchive`]; [`Error::ArchiveState`] where it is not deleted.
+    pub fn undelete_archive(&self, id: &SessionId) -> Result<()> {
+        self.mark(id, TrashAction::Undelete)
+    }
+
+    fn mark(&self, id: &SessionId, action: TrashAction) -> Result<()> {
+        if self.storage.size(&layout::archive(id))?.is_none() {
+            return Err(Error::NoSuchArchive { wanted: id.to_string() });
+        }
+        loop {
+            let marks = self.last_marks()?;
+            let last = marks.get(id);
+            let deleted = last.is_some_and(|(_, mark)| mark.action == TrashAction::Delete);
+            match (deleted, action) {
+                (true, TrashAction::Delete) => return Err(Error::ArchiveState { id: *id, state: "deleted" }),
+                (false, TrashAction::Undelete) => {
+                    return Err(Error::ArchiveState { id: *id, state: "not deleted" });
+                }
+                _ => {}
+            }
+            let number = last.map_or(0, |(number, _)| number + 1);
+            let mark =
+                TrashMark { archive: *id, action, marked_ms: now_ms(), host: self.client.host.clone() };
+            let key = layout::trash_mark(id, number);
+            match self.put_sealed(&key, ObjectKind::Trash, &to_cbor(&mark)) {
+                // Another client marked it at the same moment: look again.
+                Err(Error::Storage(e)) if e.kind() == ErrorKind::AlreadyExists => {}
+                done => return done.and_then(|()| Ok(self.storage.flush()?)),
+            }
+        }
+    }
+
+    /// Archives that are deleted, and when they were, milliseconds since 1970 UTC.
+    pub(crate) fn deleted_archives(&self) -> Result<HashMap<SessionId, i64>> {
+        let marks = self.last_marks()?.into_iter();
+        let deleted = marks.filter(|(_, (_, mark))| mark.action == TrashAction::Delete);
+        Ok(deleted.map(|(id, (_, mark))| (id, mark.marked_ms)).collect())
+    }
+
+    fn last_marks(&self) -> Result<BTreeMap<SessionId, (u32, TrashMark)>> {
+        let mut last = BTreeMap::<SessionId, u32>::new();
+        for key in self.list_keys(&layout::trash())? {
+            if let Some((id, number)) = layout::parse_trash_mark(&key) {
+                let entry = last.entry(id).or_default();
+                *entry = number.max(*entry);
+            }
+        }
+        let read = |(id, number): (SessionId, u32)| {
+            let key = layout::trash_mark(&id, number);
+            let (_, body) = self.get_sealed(&key, &[ObjectKind::Trash])?;
+            let mark = from_cbor("trash mark", &body).map_err(|e| Error::reading(key.as_str(), e))?;
+            Ok((id, (number, mark)))
+        };
+        // An unreadable mark counts as none: the archive shows, and `check` names the mark.
+        let readable = |mark: &Result<_>| !matches!(mark, Err(Error::Damaged { .. }));
+        last.into_iter().map(read).filter(readable).collect()
+    }
+}
