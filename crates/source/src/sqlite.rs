@@ -157,6 +157,21 @@ impl SqliteSource {
         EntryMeta { name: self.name.clone(), kind: EntryKind::Sqlite, grid, attributes }
     }
 
+    /// SQLite reads what is missing at the end of a cut file as zeros. Pages may be missing there only when they
+    /// are in the WAL.
+    fn check_length(&self, shape: &Shape) -> Result<()> {
+        let file_bytes = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let mut wal = self.path.clone().into_os_string();
+        wal.push("-wal");
+        let (bytes, expected) =
+            (file_bytes(&self.path), u64::from(shape.page_bytes) * u64::from(shape.pages));
+        if bytes >= expected || file_bytes(Path::new(&wal)) > 0 {
+            return Ok(());
+        }
+        let detail = format!("the file has {bytes} bytes, its {} pages are {expected}", shape.pages);
+        Err(Error::Incomplete { name: self.name.clone(), detail })
+    }
+
     /// Copies what the transaction sees to a file without a name.
     fn copy(&self, live: &Connection) -> Result<File> {
         let directory = copy_directory();
@@ -204,6 +219,7 @@ impl Source for SqliteSource {
         if shape.pages == 0 {
             return Err(Error::Empty { name: self.name.clone() });
         }
+        self.check_length(&shape)?;
         let check = PageCheck::new(&self.name, shape.page_bytes, shape.pages);
         let blocks_nobody = shape.journal_mode == "wal" || check.expected_bytes() <= LOCKED_BYTES_MAX;
         let direct = !self.options.always_copy && blocks_nobody && has_dbpage(&connection);
