@@ -11,6 +11,9 @@
 //! Nothing is rewritten: the WAL flag in bytes 18 and 19 stays, as a restored database shall be in the same mode,
 //! and its content is all in the pages. (The backup API itself counts the schema cookie up by one.)
 //!
+//! The live file is opened read-only. In WAL mode SQLite still makes an empty `-wal` and a `-shm` where nobody else
+//! has the database open; they are gone when a backup has ended well.
+//!
 //! A file without a single page is a valid empty database for SQLite. It is refused ([`Error::Empty`]): it holds
 //! nothing that could be lost, and is what a wrong path or a failed copy looks like.
 
@@ -37,7 +40,7 @@ const GRID_BYTES: u32 = 16 << 10;
 /// has been taken off our hands, which is well below a second.
 const LOCKED_BYTES_MAX: u64 = 32 << 20;
 /// How long another program's lock is waited for, milliseconds.
-pub(crate) const BUSY_WAIT_MS_MAX: u64 = 30_000;
+const BUSY_WAIT_MS_MAX: u64 = 30_000;
 /// Pages copied between two looks at the interrupt flag.
 const COPY_STEP_PAGES: i32 = 4_096;
 
@@ -73,6 +76,8 @@ pub struct SqliteSource {
     path: PathBuf,
     options: SqliteOptions,
     end: Option<BodyEnd<PageCheck>>,
+    /// There was no `-wal` when the backup began.
+    wal_was_absent: bool,
 }
 
 /// The database as the read transaction sees it.
@@ -95,7 +100,7 @@ impl SqliteSource {
                 return Err(Error::Unsuitable { name: path.display().to_string(), detail });
             }
         };
-        Ok(SqliteSource { name, path, options, end: None })
+        Ok(SqliteSource { name, path, options, end: None, wal_was_absent: false })
     }
 
     /// A read transaction on the live file, and what it sees.
@@ -157,15 +162,34 @@ impl SqliteSource {
         EntryMeta { name: self.name.clone(), kind: EntryKind::Sqlite, grid, attributes }
     }
 
+    fn wal_path(&self) -> PathBuf {
+        let mut wal = self.path.clone().into_os_string();
+        wal.push("-wal");
+        PathBuf::from(wal)
+    }
+
+    /// Has SQLite remove the `-wal` and `-shm` that were made for our reading, which it does when the last
+    /// connection that may write is closed. Ours may belong to another user than the database's own programs, which
+    /// could then not open it.
+    fn remove_own_companions(&self) {
+        if self.wal_was_absent && self.wal_path().exists() {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let closed = Connection::open_with_flags(&self.path, flags).and_then(|connection| {
+                connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+            });
+            if let Err(error) = closed {
+                tracing::debug!(path = %self.path.display(), %error, "-wal and -shm stay");
+            }
+        }
+    }
+
     /// SQLite reads what is missing at the end of a cut file as zeros. Pages may be missing there only when they
     /// are in the WAL.
     fn check_length(&self, shape: &Shape) -> Result<()> {
         let file_bytes = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
-        let mut wal = self.path.clone().into_os_string();
-        wal.push("-wal");
         let (bytes, expected) =
             (file_bytes(&self.path), u64::from(shape.page_bytes) * u64::from(shape.pages));
-        if bytes >= expected || file_bytes(Path::new(&wal)) > 0 {
+        if bytes >= expected || file_bytes(&self.wal_path()) > 0 {
             return Ok(());
         }
         let detail = format!("the file has {bytes} bytes, its {} pages are {expected}", shape.pages);
@@ -215,6 +239,7 @@ impl Source for SqliteSource {
         if !metadata.is_file() {
             return Err(Error::Unsuitable { name, detail: "not a regular file".to_owned() });
         }
+        self.wal_was_absent = !self.wal_path().exists();
         let (connection, shape) = self.begin()?;
         if shape.pages == 0 {
             return Err(Error::Empty { name: self.name.clone() });
@@ -237,6 +262,7 @@ impl Source for SqliteSource {
     fn finish(self: Box<Self>) -> Result<EntryReport> {
         let end = self.end.as_ref().ok_or_else(|| Error::Empty { name: self.name.clone() })?;
         end.take(&self.name)?.finish()?;
+        self.remove_own_companions();
         Ok(EntryReport::default())
     }
 }

@@ -19,7 +19,8 @@ pub(crate) const HEADER_BYTES: usize = 100;
 ///
 /// The page that holds the lock bytes (at 1 GiB) is never written by SQLite; it is given as zeros.
 pub(crate) struct PageReader {
-    connection: Connection,
+    /// Closed once the last page was read: an open snapshot makes the WAL grow.
+    connection: Option<Connection>,
     page_bytes: usize,
     pages: u32,
     /// The next page, from 1.
@@ -38,13 +39,14 @@ impl PageReader {
         interrupt: Interrupt,
     ) -> PageReader {
         let page_bytes = page_bytes as usize;
+        let connection = Some(connection);
         PageReader { connection, page_bytes, pages, next: 1, rest: Vec::new(), rest_start: 0, interrupt }
     }
 
     /// Fills `buffer` with as many whole pages as fit, at least one.
     fn read_pages(&mut self, buffer: &mut [u8]) -> rusqlite::Result<usize> {
-        let mut statement =
-            self.connection.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
+        let Some(connection) = &self.connection else { return Ok(0) };
+        let mut statement = connection.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
         let mut filled = 0;
         for target in buffer.chunks_exact_mut(self.page_bytes) {
             if self.next > self.pages {
@@ -59,6 +61,10 @@ impl PageReader {
             target.copy_from_slice(page);
             filled += page.len();
             self.next += 1;
+        }
+        drop(statement);
+        if self.next > self.pages {
+            self.connection = None;
         }
         Ok(filled)
     }

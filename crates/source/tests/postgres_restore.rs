@@ -4,7 +4,8 @@ mod common;
 
 use std::io::{self, Read};
 use std::process::{Child, Stdio};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use common::{fill, read_all, restore, shared_server, source_options, target_options};
 use dbvault_format::entry::{EntryKind, EntryMeta, Grid};
@@ -151,6 +152,31 @@ fn a_live_database_is_replaced_while_sessions_are_connected() {
     assert!(old.starts_with("busy__dbvault_old_"), "{report:?}");
     assert_eq!(server.psql(&old, "SELECT count(*) FROM newer").unwrap(), "0");
     server.psql("postgres", &format!("DROP DATABASE \"{old}\"")).unwrap();
+}
+
+#[test]
+fn clients_that_come_back_at_once_do_not_hold_up_the_swap() {
+    let server = shared_server();
+    server.create_database("crowded").unwrap();
+    server.psql("crowded", "CREATE TABLE t AS SELECT 1 AS a").unwrap();
+    let (meta, bytes) = dump(server, "crowded");
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let _ = server.psql("crowded", "SELECT a, pg_sleep(0.5) FROM t");
+                }
+            });
+        }
+        for _ in 0..3 {
+            restore(target(target_options(server, "crowded")), &meta, &bytes).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(server.psql("crowded", "SELECT a FROM t").unwrap(), "1");
+    assert!(!databases(server).contains("crowded__dbvault"));
+    assert!(properties(server, "crowded").contains("|t|"), "connections are allowed");
 }
 
 #[test]
