@@ -1,1 +1,45 @@
-fn main() {}
+//! dbvault: backups of databases, encrypted and deduplicated. The command line: asks, shows, and picks exit codes.
+
+mod args;
+mod commands;
+mod context;
+mod documents;
+mod error;
+mod exit_code;
+mod hardening;
+mod output;
+mod progress;
+mod prompt;
+mod report;
+mod sanitize;
+mod signals;
+mod style;
+
+use clap::Parser;
+
+use crate::args::Cli;
+use crate::context::Context;
+use crate::exit_code::ExitCode;
+use crate::signals::Signals;
+use crate::style::Style;
+
+fn main() -> std::process::ExitCode {
+    hardening::keep_secrets_out_of_core_files();
+    let cli = Cli::parse();
+    let style = Style::for_stderr(cli.global.color);
+    report::start_log(cli.global.verbose, style);
+    let outcome = Signals::install().map_err(error::Error::Signals).and_then(|signals| {
+        let context = Context::new(cli.global, style, &signals);
+        let done = commands::run(&context, cli.command);
+        // Whatever broke off after a signal broke off because of it.
+        done.map_err(|error| if error.is_interrupt() { signals.explain(error) } else { error })
+    });
+    let code = match outcome {
+        Ok(()) => ExitCode::Success,
+        Err(error) => {
+            report::error(&error, style);
+            ExitCode::of(&error)
+        }
+    };
+    code.into()
+}

@@ -1,0 +1,186 @@
+//! The counts of a running job, and what of them is worth showing now.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use dbvault_jobs::Watcher;
+use dbvault_repo::{Counter, Monitor, Phase};
+
+use crate::sanitize;
+
+/// Counters there are.
+const COUNTERS: [Counter; 7] = [
+    Counter::StreamBytes,
+    Counter::NewBytes,
+    Counter::StoredBytes,
+    Counter::Segments,
+    Counter::Packs,
+    Counter::PackBytes,
+    Counter::Archives,
+];
+
+/// The counts. Adding to them never waits.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    counts: [AtomicU64; COUNTERS.len()],
+    stage: Mutex<Stage>,
+}
+
+/// What is being done, and where the counts stood when it began.
+#[derive(Clone, Debug, Default)]
+struct Stage {
+    phase: Option<Phase>,
+    entry: Option<String>,
+    /// Distinguishes one stage from the next.
+    number: u64,
+    start: u64,
+    total: Option<u64>,
+}
+
+/// What to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct View {
+    /// Distinguishes one bar from the next.
+    pub(crate) number: u64,
+    /// What is being done, safe to print.
+    pub(crate) label: String,
+    /// How much of it is done.
+    pub(crate) done: u64,
+    /// How much there is, where that is known.
+    pub(crate) total: Option<u64>,
+    /// True where these are bytes.
+    pub(crate) in_bytes: bool,
+    /// Bytes that were added to the repository since the beginning, in a backup.
+    pub(crate) stored_bytes: Option<u64>,
+}
+
+impl Board {
+    /// What to show now; `None` before anything has begun.
+    pub(crate) fn view(&self) -> Option<View> {
+        let stage = self.stage().clone();
+        let phase = stage.phase?;
+        let counter = main_counter(phase);
+        let label = match (&stage.entry, phase) {
+            (Some(entry), Phase::Store | Phase::Read) => sanitize::line(entry).into_owned(),
+            _ => phase_words(phase).to_owned(),
+        };
+        Some(View {
+            number: stage.number,
+            label,
+            done: self.count(counter).saturating_sub(stage.start),
+            total: stage.total,
+            in_bytes: matches!(phase, Phase::Store | Phase::Read | Phase::CheckData),
+            stored_bytes: (phase == Phase::Store).then(|| self.count(Counter::StoredBytes)),
+        })
+    }
+
+    fn count(&self, counter: Counter) -> u64 {
+        COUNTERS
+            .iter()
+            .position(|other| *other == counter)
+            .map_or(0, |at| self.counts[at].load(Ordering::Relaxed))
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, phase: Phase, entry: Option<String>, total: Option<u64>) {
+        let start = self.count(main_counter(phase));
+        let mut stage = self.stage();
+        *stage = Stage { phase: Some(phase), entry, number: stage.number + 1, start, total };
+    }
+}
+
+impl Monitor for Board {
+    fn add(&self, counter: Counter, amount: u64) {
+        if let Some(at) = COUNTERS.iter().position(|other| *other == counter) {
+            self.counts[at].fetch_add(amount, Ordering::Relaxed);
+        }
+    }
+
+    fn expect(&self, counter: Counter, total: u64) {
+        let mut stage = self.stage();
+        // An entry's own length is known better.
+        if stage.phase.map(main_counter) == Some(counter) && stage.entry.is_none() {
+            stage.total = Some(total);
+        }
+    }
+
+    fn phase(&self, phase: Phase) {
+        let stage = self.stage().clone();
+        let same = stage.phase == Some(phase);
+        // An entry that was announced before the engine got to it stays announced.
+        let keeps_entry = matches!(phase, Phase::Store | Phase::Read);
+        if !same {
+            self.begin(phase, stage.entry.filter(|_| keeps_entry), stage.total.filter(|_| keeps_entry));
+        }
+    }
+}
+
+impl Watcher for Board {
+    fn entry_begins(&self, name: &str, index: usize, count: usize, bytes: Option<u64>) {
+        let phase = self.stage().phase;
+        let phase = phase.filter(|phase| matches!(phase, Phase::Store | Phase::Read));
+        let phase = phase.unwrap_or(if bytes.is_some() { Phase::Read } else { Phase::Store });
+        let label = if count > 1 { format!("{name} ({}/{count})", index + 1) } else { name.to_owned() };
+        self.begin(phase, Some(label), bytes);
+    }
+}
+
+/// The counter that tells how far a phase is.
+fn main_counter(phase: Phase) -> Counter {
+    match phase {
+        Phase::LoadIndex => Counter::Segments,
+        Phase::Store | Phase::Commit | Phase::Read => Counter::StreamBytes,
+        Phase::CheckStructure => Counter::Archives,
+        Phase::CheckData => Counter::PackBytes,
+    }
+}
+
+fn phase_words(phase: Phase) -> &'static str {
+    match phase {
+        Phase::LoadIndex => "loading the index",
+        Phase::Store => "storing",
+        Phase::Commit => "committing",
+        Phase::Read => "reading",
+        Phase::CheckStructure => "checking archives",
+        Phase::CheckData => "checking data",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_entry_counts_from_zero() {
+        let board = Board::default();
+        assert_eq!(board.view(), None);
+        board.phase(Phase::LoadIndex);
+        board.expect(Counter::Segments, 3);
+        board.add(Counter::Segments, 1);
+        let view = board.view().unwrap();
+        assert_eq!((view.done, view.total, view.in_bytes), (1, Some(3), false));
+        board.phase(Phase::Store);
+        board.entry_begins("a\n", 0, 2, None);
+        board.add(Counter::StreamBytes, 10);
+        board.add(Counter::StoredBytes, 4);
+        board.entry_begins("b", 1, 2, None);
+        board.add(Counter::StreamBytes, 7);
+        let view = board.view().unwrap();
+        assert_eq!((view.label.as_str(), view.done, view.stored_bytes), ("b (2/2)", 7, Some(4)));
+        assert_eq!((view.total, view.in_bytes), (None, true));
+    }
+
+    #[test]
+    fn an_entry_that_is_announced_first_keeps_its_length() {
+        let board = Board::default();
+        board.entry_begins("a", 0, 1, Some(100));
+        board.phase(Phase::Read);
+        board.expect(Counter::StreamBytes, 55);
+        board.add(Counter::StreamBytes, 50);
+        let view = board.view().unwrap();
+        assert_eq!((view.label.as_str(), view.done, view.total), ("a", 50, Some(100)));
+    }
+}

@@ -1,0 +1,78 @@
+//! Extract: the bytes of one entry, as they went in, to a file or a stream.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use dbvault_format::manifest::EntryRecord;
+use dbvault_repo::Reader;
+
+use crate::{Error, Result, Watcher};
+
+/// Bytes that are moved at once.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Writes the stream of `entry` to `out`, which errors call `output`; gives its length, bytes.
+pub fn to_writer(
+    reader: &Arc<Reader>,
+    entry: &EntryRecord,
+    out: &mut dyn Write,
+    output: &str,
+    watcher: &dyn Watcher,
+) -> Result<u64> {
+    watcher.entry_begins(&entry.meta.name, 0, 1, Some(entry.stream.bytes));
+    let failed = |source| Error::Output { output: output.to_owned(), source };
+    let mut stream = reader.open_stream(&entry.stream)?;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut total_bytes = 0;
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => {
+                out.write_all(&buffer[..count]).map_err(failed)?;
+                total_bytes += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::from_stream(error)),
+        }
+    }
+    out.flush().map_err(failed)?;
+    Ok(total_bytes)
+}
+
+/// Writes the stream of `entry` to a file beside `path`, for the owner alone, and renames it there once it is
+/// whole and durable. A file that is there is replaced only with `replace`; what is not a regular file (a pipe, a
+/// device) is written to as it is.
+///
+/// Errors: [`Error::FileExists`]. After an error `path` is as it was.
+pub fn to_file(
+    reader: &Arc<Reader>,
+    entry: &EntryRecord,
+    path: &Path,
+    replace: bool,
+    watcher: &dyn Watcher,
+) -> Result<u64> {
+    let output = path.display().to_string();
+    let failed = |source| Error::Output { output: output.clone(), source };
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() && !replace => {
+            return Err(Error::FileExists { path: path.to_owned() });
+        }
+        Ok(metadata) if !metadata.is_file() => {
+            let mut out = OpenOptions::new().write(true).open(path).map_err(failed)?;
+            return to_writer(reader, entry, &mut out, &output, watcher);
+        }
+        _ => {}
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut beside = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
+    let total_bytes = to_writer(reader, entry, beside.as_file_mut(), &output, watcher)?;
+    beside.as_file().sync_all().map_err(failed)?;
+    let renamed = if replace { beside.persist(path) } else { beside.persist_noclobber(path) };
+    renamed.map_err(|error| match error.error.kind() {
+        io::ErrorKind::AlreadyExists => Error::FileExists { path: path.to_owned() },
+        _ => failed(error.error),
+    })?;
+    Ok(total_bytes)
+}

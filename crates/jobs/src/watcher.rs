@@ -1,0 +1,13 @@
+//! Progress of a job: what the engine counts, and which entry it is counting for.
+
+use dbvault_repo::Monitor;
+
+/// Receives the progress of a job; see [`Monitor`] for the rules.
+pub trait Watcher: Monitor {
+    /// Entry number `index` (from 0) of `count` begins. `bytes` is the length of its stream, where it is known.
+    fn entry_begins(&self, name: &str, index: usize, count: usize, bytes: Option<u64>);
+}
+
+impl Watcher for dbvault_repo::NoMonitor {
+    fn entry_begins(&self, _: &str, _: usize, _: usize, _: Option<u64>) {}
+}
