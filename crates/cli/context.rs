@@ -155,14 +155,11 @@ impl Context {
         }
     }
 
-    /// Asks before something that can't be taken back.
-    pub(crate) fn confirm(&self, question: &str) -> Result<bool> {
+    /// Asks `question` before `action`, which can't be taken back.
+    pub(crate) fn confirm(&self, question: &str, action: &str) -> Result<bool> {
         match Terminal::open(&self.interrupt) {
             Some(terminal) => terminal.ask_yes(question),
-            None => {
-                let question = question.lines().next().unwrap_or_default().trim_end_matches(['?', ':']);
-                Err(Error::NobodyToAsk { question: question.to_owned() })
-            }
+            None => Err(Error::NobodyToAsk { action: action.to_owned() }),
         }
     }
 

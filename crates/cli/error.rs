@@ -12,7 +12,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Job(dbvault_jobs::Error),
     /// The command ended because of a signal.
-    #[error("interrupted")]
+    #[error("{inner}")]
     Signal {
         /// Its number.
         signal: i32,
@@ -52,11 +52,17 @@ pub(crate) enum Error {
         /// How many.
         count: usize,
     },
+    /// The user did not agree to remove a key slot.
+    #[error("not removed: key {id}")]
+    NotRemoved {
+        /// Id of the key slot.
+        id: String,
+    },
     /// A question has to be asked, and there is no terminal.
-    #[error("{question}: there is no terminal to ask on")]
+    #[error("there is no terminal to ask whether to {action}")]
     NobodyToAsk {
-        /// The question.
-        question: String,
+        /// What the user would be asked.
+        action: String,
     },
     /// The terminal can't be used.
     #[error("cannot use the terminal")]
@@ -64,13 +70,6 @@ pub(crate) enum Error {
     /// Signals can't be listened to.
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
-}
-
-impl Error {
-    /// True where the command was stopped by the user, not by a failure.
-    pub(crate) fn is_interrupt(&self) -> bool {
-        matches!(self, Error::Job(dbvault_jobs::Error::Interrupted))
-    }
 }
 
 impl From<dbvault_jobs::Error> for Error {

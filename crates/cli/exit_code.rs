@@ -111,7 +111,7 @@ impl ExitCode {
             Error::Stdout(source) | Error::Write { source, .. } => of_io(source),
             Error::DamageFound { .. } => ExitCode::Damaged,
             Error::NoSuchSlot { .. } => ExitCode::NotFound,
-            Error::NobodyToAsk { .. } => ExitCode::Declined,
+            Error::NobodyToAsk { .. } | Error::NotRemoved { .. } => ExitCode::Declined,
             Error::Signals(_) | Error::Terminal(_) => ExitCode::Failure,
         }
     }

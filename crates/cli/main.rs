@@ -31,8 +31,7 @@ fn main() -> std::process::ExitCode {
     let outcome = Signals::install().map_err(error::Error::Signals).and_then(|signals| {
         let context = Context::new(cli.global, style, &signals);
         let done = commands::run(&context, cli.command);
-        // Whatever broke off after a signal broke off because of it.
-        done.map_err(|error| if error.is_interrupt() { signals.explain(error) } else { error })
+        done.map_err(|error| signals.explain(error))
     });
     let code = match outcome {
         Ok(()) => ExitCode::Success,

@@ -48,6 +48,9 @@ fn write(text: &str) {
 }
 
 fn words(error: &Error, style: Style) -> String {
+    if let Error::Signal { inner, .. } = error {
+        return words(inner, style);
+    }
     let mut text = format!("{} {}\n", style.error("error:"), sanitize::line(&error.to_string()));
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -81,7 +84,6 @@ fn tool_output(error: &Error) -> Option<&str> {
 fn hints(error: &Error) -> Vec<String> {
     let hint = match error {
         Error::Job(job) => return job_hints(job),
-        Error::Signal { .. } => return Vec::new(),
         Error::NobodyToAsk { .. } => "--yes answers for you",
         Error::BinaryToTerminal => "name a file with --output, or pipe it into a program",
         Error::DamageFound { .. } => {

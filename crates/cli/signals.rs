@@ -35,7 +35,8 @@ impl Signals {
         self.interrupt.clone()
     }
 
-    /// Tells which signal is behind `error`, an interrupt.
+    /// Tells which signal is behind `error`: whatever fails after one fails because of it, as when Ctrl-C ends
+    /// the program that feeds us too.
     pub(crate) fn explain(&self, error: Error) -> Error {
         match i32::try_from(self.last.load(Ordering::Relaxed)) {
             Ok(signal) if signal != 0 => Error::Signal { signal, inner: Box::new(error) },

@@ -26,7 +26,7 @@ pub(super) fn with_sizes(entries: &[EntryRecord]) -> String {
 /// Entries with where they came from.
 pub(super) fn with_sources(entries: &[EntryRecord]) -> String {
     use Column::Left;
-    let columns = [Left("ENTRY"), Left("SOURCE"), Left("SERVER"), Left("TOOL")];
+    let columns = [Left("ENTRY"), Left("SOURCE"), Left("VERSION"), Left("TOOL")];
     let known = |entry: &EntryRecord, key| entry.attribute(key).unwrap_or("-").to_owned();
     let rows = entries.iter().map(|entry| {
         vec![

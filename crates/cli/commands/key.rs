@@ -47,8 +47,8 @@ pub(super) fn remove(context: &Context, wanted: &str, yes: bool) -> Result<()> {
     let slot = find(&repository, wanted)?;
     let SlotInfo { id, kind, label, .. } = &slot;
     let question = format!("Remove {} {id} ({label}) for good?", kind.name());
-    if !yes && !context.confirm(&question)? {
-        return Err(dbvault_jobs::Error::Declined { what: format!("key {id}") }.into());
+    if !yes && !context.confirm(&question, &format!("remove key {id}"))? {
+        return Err(Error::NotRemoved { id: id.to_string() });
     }
     repository.remove_key(id)?;
     tell(context, "Removed key", id)

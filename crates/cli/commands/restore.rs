@@ -34,8 +34,8 @@ pub(super) fn run(context: &Context, args: Restore) -> Result<()> {
         if args.yes {
             return Ok(true);
         }
-        let question = question(&info, items);
-        progress.pause(|| context.confirm(&question)).or_else(|error| match error {
+        let (question, action) = question(&info, items);
+        progress.pause(|| context.confirm(&question, &action)).or_else(|error| match error {
             Error::Job(job) => Err(job),
             other => {
                 refused = Some(other);
@@ -78,14 +78,14 @@ fn target_spec(args: &Restore) -> TargetSpec {
     }
 }
 
-fn question(info: &ArchiveInfo, items: &[PlannedEntry]) -> String {
-    let mut text = String::from("Overwrite what is there?\n");
-    for item in items {
-        if let Some(replaces) = &item.replaces {
-            text += &format!("  {replaces}\n    with entry {}\n", item.record.meta.name);
-        }
-    }
-    text + &format!("from archive {}?", archive_words(&info.manifest))
+/// The question before anything is overwritten, and in a few words what it is about.
+fn question(info: &ArchiveInfo, items: &[PlannedEntry]) -> (String, String) {
+    let replaced: Vec<&str> = items.iter().filter_map(|item| item.replaces.as_deref()).collect();
+    let list = replaced.join("\n  ");
+    let archive = archive_words(&info.manifest);
+    let question =
+        format!("This will be overwritten:\n  {list}\nPut in its place what is in archive {archive}?");
+    (question, format!("overwrite {}", replaced.join(", ")))
 }
 
 fn show_plan(context: &Context, info: &ArchiveInfo, items: &[PlannedEntry]) -> Result<()> {
