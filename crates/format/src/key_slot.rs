@@ -139,7 +139,7 @@ pub fn encode(
     let (aad, start) = (aad(&out, repo, id), out.len());
     out.extend_from_slice(&master.0);
     Sealer::with_key(&PurposeKey::derive(context::SLOT_WRAP, &*stretched)).seal(0, &aad, &mut out, start)?;
-    let (aad, start) = ([&aad[..], b"note"].concat(), out.len());
+    let (aad, start) = (note_aad(&out, repo, id), out.len());
     let mut body = to_cbor(note);
     body.resize(NOTE_BYTES, 0);
     out.extend_from_slice(&body);
@@ -199,9 +199,9 @@ pub fn decode(secret: &Secret, (repo, id): (&RepoId, &SlotId), bytes: &[u8]) -> 
 pub fn note(master: &MasterKey, (repo, id): (&RepoId, &SlotId), bytes: &[u8]) -> Result<SlotNote> {
     kind(bytes)?;
     let (header, _) = Header::decode(bytes, &[ObjectKind::KeySlot])?;
-    let head = HEADER_BYTES + PARAMS_BYTES + COMMITMENT_BYTES;
-    let aad = [&aad(&bytes[..head], repo, id)[..], b"note"].concat();
-    let mut body = bytes[SLOT_BYTES - NOTE_BYTES - TAG_BYTES..].to_vec();
+    let (head, sealed) = bytes.split_at(SLOT_BYTES - NOTE_BYTES - TAG_BYTES);
+    let aad = note_aad(head, repo, id);
+    let mut body = sealed.to_vec();
     let object_key = PurposeKey::derive(context::OBJECT, &master.0);
     Sealer::new(&object_key, &header.salt).open("key slot note", 0, &aad, &mut body)?;
     let end = body.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
@@ -212,6 +212,12 @@ pub fn note(master: &MasterKey, (repo, id): (&RepoId, &SlotId), bytes: &[u8]) ->
 
 fn aad(head: &[u8], repo: &RepoId, id: &SlotId) -> Vec<u8> {
     [head, repo.as_bytes(), id.as_bytes()].concat()
+}
+
+/// The note vouches for all that stands before it, the wrapped key too: whoever has the master key can tell
+/// that a slot is whole without its secret.
+fn note_aad(before: &[u8], repo: &RepoId, id: &SlotId) -> Vec<u8> {
+    [&aad(before, repo, id)[..], b"note"].concat()
 }
 
 /// The secret, stretched where it is a passphrase. The whole head of the slot goes into the salt.
@@ -274,6 +280,7 @@ mod tests {
             bad[at] ^= 1;
             assert!(decode(&key_file(1), PLACE, &bad).is_err(), "byte {at}");
             assert!(decode(&key_file(1), PLACE, &bytes[..at]).is_err(), "length {at}");
+            assert!(note(&MasterKey([7; 32]), PLACE, &bad).is_err(), "byte {at}, without the secret");
         }
         assert!(decode(&key_file(1), (PLACE.0, &SlotId([9; 8])), &bytes).is_err());
         assert!(decode(&key_file(1), (&RepoId([9; 32]), PLACE.1), &bytes).is_err());
