@@ -296,3 +296,10 @@ fn a_reader_that_goes_away_ends_it_quietly() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(141), &b""[..]));
 }
+
+#[test]
+fn nothing_of_it_gets_into_core_files() {
+    let home = Home::with_repository();
+    home.ok(["backup", "--command", "ulimit -H -c", "--name", "limit"]);
+    assert_eq!(home.ok(["extract", "--archive", "latest"]), "0\n", "children inherit the limit");
+}

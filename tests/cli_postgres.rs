@@ -1,5 +1,7 @@
 //! The program with a PostgreSQL server of its own.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 mod cli_support;
 
 use std::process::Command;

@@ -1,5 +1,7 @@
 //! Signals: the program ends soon and cleanly, with no archive, and what was stored is used again.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 mod cli_support;
 
 use std::io::Read;

@@ -1,5 +1,7 @@
 //! The program on a terminal: questions, hidden input, Ctrl-C.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 mod cli_support;
 
 use std::process::Command;

@@ -49,14 +49,12 @@ pub(crate) struct Global {
     pub(crate) color: ColorChoice,
 }
 
+// Without words of their own for each value, which would spread the help of every command over two screens.
 /// When to use colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ColorChoice {
-    /// On a terminal that is not told otherwise
     Auto,
-    /// Always
     Always,
-    /// Never
     Never,
 }
 
@@ -124,12 +122,6 @@ pub(crate) struct Init {
 
 #[derive(Debug, Args)]
 pub(crate) struct Backup {
-    #[command(flatten)]
-    pub(crate) sources: Sources,
-
-    #[command(flatten)]
-    pub(crate) server: Server,
-
     /// Name of the archive; by default host and time
     #[arg(long, value_name = "NAME")]
     pub(crate) archive: Option<String>,
@@ -137,6 +129,12 @@ pub(crate) struct Backup {
     /// A remark that is kept with the archive
     #[arg(long, value_name = "TEXT")]
     pub(crate) comment: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) sources: Sources,
+
+    #[command(flatten)]
+    pub(crate) server: Server,
 }
 
 /// Which PostgreSQL server. A password comes from PGPASSWORD, ~/.pgpass or a service file, never from here.

@@ -10,6 +10,9 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::sanitize;
 
+/// Size asked for a pipe on standard output, bytes; the kernel's default is 64 KiB.
+const PIPE_BYTES: usize = 1 << 20;
+
 /// Writes `text` to standard output.
 pub(crate) fn text(text: &str) -> Result<()> {
     bytes(text.as_bytes())
@@ -24,6 +27,27 @@ pub(crate) fn json(value: &Value) -> Result<()> {
 pub(crate) fn bytes(bytes: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(bytes).and_then(|()| out.flush()).map_err(Error::Stdout)
+}
+
+/// Standard output for streams of bytes: without the standard library's buffer, which looks for line breaks.
+pub(crate) struct RawStdout(());
+
+impl RawStdout {
+    /// Asks for a large pipe, where it is one.
+    pub(crate) fn new() -> RawStdout {
+        let _ = rustix::pipe::fcntl_setpipe_size(rustix::stdio::stdout(), PIPE_BYTES);
+        RawStdout(())
+    }
+}
+
+impl Write for RawStdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(rustix::stdio::stdout(), bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// How a column is set.

@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn causes_and_hints_follow_the_error() {
-        let denied = dbvault_storage::Error::io("config", std::io::ErrorKind::PermissionDenied.into());
+        let denied = dbvault_storage::Error::io("config", io::ErrorKind::PermissionDenied.into());
         assert_eq!(
             plain(Job::from(denied)),
             "error: permission denied: config\n  caused by: permission denied\n  hint: check who may write \

@@ -27,8 +27,8 @@ pub(super) fn run(context: &Context, args: Extract) -> Result<()> {
         None => selection::only(archive, &entries)?,
     };
     if to_stdout {
-        let written =
-            extract::to_writer(&reader, entry, &mut io::stdout().lock(), "standard output", &*board);
+        let mut out = output::RawStdout::new();
+        let written = extract::to_writer(&reader, entry, &mut out, "standard output", &*board);
         drop(progress);
         return written.map(|_| ()).map_err(|error| match error {
             Job::Output { source, .. } => Error::Stdout(source),

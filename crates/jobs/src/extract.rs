@@ -27,18 +27,30 @@ pub fn to_writer(
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut total_bytes = 0;
     loop {
-        match stream.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => {
-                out.write_all(&buffer[..count]).map_err(failed)?;
-                total_bytes += count as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::from_stream(error)),
+        let count = fill(&mut stream, &mut buffer).map_err(Error::from_stream)?;
+        if count == 0 {
+            break;
         }
+        out.write_all(&buffer[..count]).map_err(failed)?;
+        total_bytes += count as u64;
     }
     out.flush().map_err(failed)?;
     Ok(total_bytes)
+}
+
+/// Reads until `buffer` is full or the stream ends: a stream gives one chunk at a time, and few large writes are
+/// cheaper than many small ones.
+fn fill(stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match stream.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// Writes the stream of `entry` to a file beside `path`, for the owner alone, and renames it there once it is
