@@ -1,0 +1,3 @@
+//! Fuzzing of everything that reads bytes from outside. See `docs/contributing.md`.
+
+pub mod targets;
