@@ -1,4 +1,5 @@
 //! The fuzz targets on stable: each over its seeds and over pseudo-random mutations of them, the same every time.
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test: its helpers may panic, and say why")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

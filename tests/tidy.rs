@@ -1,4 +1,5 @@
 //! The style guide as a test: what `docs/architecture.md` and `docs/contributing.md` ask for and a program can see.
+#![allow(clippy::unwrap_used, reason = "a test: its helpers may panic")]
 
 use std::fmt::Write as _;
 use std::fs;

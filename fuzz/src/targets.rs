@@ -90,7 +90,7 @@ pub fn config(data: &[u8]) -> bool {
     bytes.extend_from_slice(&key().mac(&[&bytes]));
     let Ok(params) = config::decode(&key(), &bytes) else { return false };
     assert_eq!(params.validate(), Ok(()));
-    assert!(Chunker::new(params.chunker.clone(), &key()).is_ok(), "valid parameters cut");
+    assert!(Chunker::new(params.chunker, &key()).is_ok(), "valid parameters cut");
     assert_eq!(config::decode(&key(), &config::encode(&key(), &REPO, &params)), Ok(params));
     true
 }
