@@ -197,9 +197,9 @@ fn check_finds_nothing_and_then_damage() {
     let mut damaged = bytes.clone();
     damaged[bytes.len() / 2] ^= 1;
     fs::write(path, &damaged).unwrap();
-    let found = home.fails(["check", "--read-data"], 9, "problems found");
+    let found = home.fails(["check", "--read-data"], 9, " found in ");
     assert!(found.stdout.contains("damage found"), "{found:#?}");
-    let found = home.fails(["check", "--read-data", "--json"], 9, "problems found");
+    let found = home.fails(["check", "--read-data", "--json"], 9, " found in ");
     let report: Value = serde_json::from_str(&found.stdout).unwrap();
     assert_eq!(report["clean"], false);
     assert!(!report["findings"].as_array().unwrap().is_empty());
@@ -233,6 +233,8 @@ fn keys_come_and_go() {
     assert_eq!(with("new", &["list"]).code, 0);
     assert_eq!(with("new", &["key", "change-passphrase"]).code, 0);
     with("new", &["list"]).assert_failure(7, "wrong passphrase");
+    let no_new = run(home.command().args(["key", "add"]));
+    no_new.assert_failure(21, "set DBVAULT_NEW_PASSPHRASE, ");
     assert_eq!(with("newer", &["list"]).code, 0);
     home.fails(["key", "remove", &spare[..6], "--yes"], 12, "0 key slots");
     home.fails(["key", "remove", "zz", "--yes"], 12, "key slots begin with zz");

@@ -35,24 +35,30 @@ fn end_by(mut child: Child, signal: Signal) -> (Option<i32>, String, f64) {
     (status.code(), stderr, started.elapsed().as_secs_f64())
 }
 
-/// Waits until the repository has at least `bytes` bytes in packs.
-fn wait_for_packs(home: &Home, bytes: usize) {
+/// Waits until `happened`.
+fn wait_until(what: &str, happened: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
-    let stored =
-        || -> usize { cli_support::files_below(&home.path("repo/packs")).values().map(Vec::len).sum() };
-    while !home.path("repo/packs").exists() || stored() < bytes {
-        assert!(Instant::now() < deadline, "nothing is stored");
+    while !happened() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
         sleep(Duration::from_millis(50));
     }
+}
+
+/// Bytes of all files below a directory of the repository.
+fn bytes_below(home: &Home, name: &str) -> usize {
+    let path = home.path("repo").join(name);
+    if path.exists() { cli_support::files_below(&path).values().map(Vec::len).sum() } else { 0 }
 }
 
 #[test]
 fn every_signal_ends_a_backup_within_five_seconds() {
     let home = Home::with_repository();
-    let hanging = ["backup", "--command", "echo x; trap '' TERM; sleep 1000", "--name", "x"];
+    let hanging = ["backup", "--command", "trap '' TERM; echo x; touch started; sleep 1000", "--name", "x"];
+    let started = home.path("started");
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let child = start(&home, &hanging);
-        sleep(Duration::from_millis(700));
+        wait_until("the command runs", || started.exists());
+        std::fs::remove_file(&started).unwrap();
         let (ended, stderr, seconds) = end_by(child, signal);
         assert_eq!(ended, Some(code), "{stderr}");
         assert!(seconds < 5.0, "{seconds} s");
@@ -68,7 +74,8 @@ fn waiting_for_standard_input_can_be_interrupted() {
     let home = Home::with_repository();
     let mut child = start(&home, &["backup", "--stdin", "--name", "x"]);
     let _open = child.stdin.take();
-    sleep(Duration::from_millis(700));
+    wait_until("the backup has begun", || bytes_below(&home, "sessions") > 0);
+    sleep(Duration::from_millis(200));
     let (code, stderr, seconds) = end_by(child, Signal::INT);
     assert_eq!(code, Some(130), "{stderr}");
     assert!(seconds < 5.0, "{seconds} s");
@@ -78,7 +85,7 @@ fn waiting_for_standard_input_can_be_interrupted() {
 fn what_was_stored_is_used_by_the_next_backup() {
     let home = Home::with_repository();
     let child = start(&home, &["backup", "--command", &stream_then_hang(100), "--name", "x"]);
-    wait_for_packs(&home, 60_000_000);
+    wait_until("packs are stored", || bytes_below(&home, "packs") > 60_000_000);
     let (code, stderr, seconds) = end_by(child, Signal::INT);
     assert_eq!(code, Some(130), "{stderr}");
     assert!(seconds < 5.0, "{seconds} s");
@@ -94,9 +101,10 @@ fn what_was_stored_is_used_by_the_next_backup() {
 #[test]
 fn the_second_signal_ends_it_at_once() {
     let home = Home::with_repository();
-    let child =
-        start(&home, &["backup", "--command", "trap '' TERM; while :; do sleep 1000; done", "--name", "x"]);
-    sleep(Duration::from_millis(700));
+    // It can't be stopped, but ends by itself once nobody reads what it writes.
+    let stubborn = "trap '' TERM; touch started; while :; do sleep 0.1; echo; done";
+    let child = start(&home, &["backup", "--command", stubborn, "--name", "x"]);
+    wait_until("the command runs", || home.path("started").exists());
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     sleep(Duration::from_millis(300));
     let (code, _, seconds) = end_by(child, Signal::INT);

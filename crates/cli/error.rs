@@ -36,11 +36,11 @@ pub(crate) enum Error {
     /// Bytes of an entry would go to a terminal.
     #[error("an entry is not written to a terminal")]
     BinaryToTerminal,
-    /// `check` found damage.
-    #[error("{problems} problems found in {location}")]
+    /// Damage was found.
+    #[error("{} found in {location}", crate::output::count(*.problems, "problem"))]
     DamageFound {
         /// How many.
-        problems: usize,
+        problems: u64,
         /// Which repository.
         location: String,
     },

@@ -97,6 +97,11 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
+/// A number of things: `1 pack`, `2 packs`.
+pub(crate) fn count(number: u64, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A duration for people: `12 ms`, `3.4 s`, `5 min 6 s`, `2 h 3 min`.
 pub(crate) fn duration(duration_ms: u64) -> String {
     let seconds = duration_ms / 1000;
@@ -152,6 +157,7 @@ mod tests {
         {
             assert_eq!(duration(ms), want);
         }
+        assert_eq!([count(0, "pack"), count(1, "pack")], ["0 packs", "1 pack"]);
         assert_eq!(utc_time(1_795_230_245_678), "2026-11-21T03:04:05.678Z");
         assert_eq!(utc_time(i64::MAX), Value::Null);
     }

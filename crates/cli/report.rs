@@ -112,9 +112,11 @@ fn job_hints(error: &Job) -> Vec<String> {
         }
         Job::NotRestorable { .. } => "dbvault extract writes its bytes to a file or a program",
         Job::Declined { .. } => "--to restores beside it under another name",
-        Job::NoSecret { .. } => {
-            "on a terminal the passphrase is asked for; else set DBVAULT_PASSPHRASE, DBVAULT_PASSPHRASE_FILE or \
-             DBVAULT_PASSPHRASE_COMMAND, or name a key file with --key-file"
+        Job::NoSecret { variable, .. } => {
+            return vec![format!(
+                "on a terminal the passphrase is asked for; else set {variable}, {variable}_FILE or \
+                 {variable}_COMMAND, or name a key file"
+            )];
         }
         Job::WrongSecret { origin, .. } => return vec![origin_words(origin)],
         Job::NotAPassphrase { .. } => "dbvault key add and dbvault key remove replace it",

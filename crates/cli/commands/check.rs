@@ -24,7 +24,7 @@ pub(super) fn run(context: &Context, args: Check) -> Result<()> {
     if report.clean() {
         return Ok(());
     }
-    let problems = report.findings.len() + report.damage.len();
+    let problems = (report.findings.len() + report.damage.len()) as u64;
     Err(Error::DamageFound { problems, location: repository.location() })
 }
 
@@ -37,18 +37,18 @@ fn words(report: &CheckReport, read_data: bool, quiet: bool) -> String {
     for entry in &report.damage {
         let lost_bytes: u64 = entry.ranges.iter().map(|range| range.end - range.start).sum();
         let (archive, name) = (sanitize::line(&entry.archive), sanitize::line(&entry.entry));
-        let ranges = entry.ranges.len();
+        let ranges = output::count(entry.ranges.len() as u64, "range");
         let size = output::size(lost_bytes);
-        let _ = writeln!(text, "archive {archive}, entry {name}: {size} in {ranges} ranges can't be read");
+        let _ = writeln!(text, "archive {archive}, entry {name}: {size} in {ranges} can't be read");
     }
     if quiet {
         return text;
     }
-    let CheckReport { archives, packs, chunks, .. } = report;
-    let (looked, size) =
-        (if read_data { "all data read" } else { "data not read" }, output::size(report.pack_bytes));
+    let archives = output::count(report.archives, "archive");
+    let (packs, size) = (output::count(report.packs, "pack"), output::size(report.pack_bytes));
+    let chunks = output::count(report.chunks, "chunk");
+    let looked = if read_data { "all data read" } else { "data not read" };
     let verdict = if report.clean() { "no damage found" } else { "damage found" };
-    let _ =
-        writeln!(text, "{archives} archives, {packs} packs ({size}), {chunks} chunks, {looked}: {verdict}");
+    let _ = writeln!(text, "{archives}, {packs} ({size}), {chunks}, {looked}: {verdict}");
     text
 }

@@ -45,7 +45,7 @@ fn archives(context: &Context, repository: &Repository, deleted: bool) -> Result
     }
     match damaged.len() {
         0 => Ok(()),
-        problems => Err(Error::DamageFound { problems, location: repository.location() }),
+        problems => Err(Error::DamageFound { problems: problems as u64, location: repository.location() }),
     }
 }
 

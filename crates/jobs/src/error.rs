@@ -109,8 +109,8 @@ pub enum Error {
     NoSecret {
         /// Which repository.
         location: String,
-        /// What would open it.
-        kinds: Vec<SlotKind>,
+        /// Environment variable that could hold the passphrase.
+        variable: String,
     },
     /// The secret that was given does not open the repository.
     #[error("wrong {} for {location}", .origin.kind().name())]

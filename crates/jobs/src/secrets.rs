@@ -62,10 +62,12 @@ pub type Prompt<'a> = &'a mut dyn FnMut() -> Result<Option<Zeroizing<Vec<u8>>>>;
 /// Places to look for a secret, apart from the person.
 #[derive(Clone, Default)]
 pub struct Places {
+    /// Environment variable that holds the passphrase where there is one.
+    pub variable: String,
     /// The key file.
     pub key_file: Option<PathBuf>,
-    /// A passphrase and the name of the variable that holds it.
-    pub passphrase: Option<(String, Zeroizing<Vec<u8>>)>,
+    /// What the variable holds.
+    pub passphrase: Option<Zeroizing<Vec<u8>>>,
     /// A file whose first line is the passphrase.
     pub passphrase_file: Option<PathBuf>,
     /// A command for `/bin/sh -c` that prints the passphrase.
@@ -78,10 +80,10 @@ impl Places {
     /// What the environment says: the variable `name` holds the passphrase, `name` with `_FILE` behind it names a
     /// file, with `_COMMAND` a command.
     pub fn from_environment(name: &str, interrupt: &Interrupt) -> Places {
-        let passphrase = env::var_os(name).map(|value| Zeroizing::new(value.into_vec()));
         Places {
+            variable: name.to_owned(),
             key_file: None,
-            passphrase: passphrase.map(|value| (name.to_owned(), value)),
+            passphrase: env::var_os(name).map(|value| Zeroizing::new(value.into_vec())),
             passphrase_file: env::var_os(format!("{name}_FILE")).map(PathBuf::from),
             passphrase_command: env::var_os(format!("{name}_COMMAND")),
             interrupt: interrupt.clone(),
@@ -94,8 +96,8 @@ impl Places {
         let (passphrase, origin) = if let Some(path) = &self.key_file {
             let secret = Secret::KeyFile(key_file::read(path)?);
             return Ok(Some(Found { secret, origin: Origin::KeyFile(path.clone()) }));
-        } else if let Some((name, passphrase)) = &self.passphrase {
-            (passphrase.clone(), Origin::Variable(name.clone()))
+        } else if let Some(passphrase) = &self.passphrase {
+            (passphrase.clone(), Origin::Variable(self.variable.clone()))
         } else if let Some(path) = &self.passphrase_file {
             (read_passphrase(path)?, Origin::PassphraseFile(path.clone()))
         } else if let Some(command) = &self.passphrase_command {
@@ -162,7 +164,7 @@ mod tests {
         assert_eq!(passphrase(&places), b"from command");
         places.passphrase_file = Some(file);
         assert_eq!(passphrase(&places), b"from file");
-        places.passphrase = Some(("X".into(), Zeroizing::new(b"from variable".to_vec())));
+        places.passphrase = Some(Zeroizing::new(b"from variable".to_vec()));
         assert_eq!(passphrase(&places), b"from variable");
         places.key_file = Some(key);
         assert_eq!(passphrase(&places), *key_bytes);

@@ -31,7 +31,7 @@ pub fn unlock(
     loop {
         let location = place.storage.location();
         let Some(found) = secrets.find(&mut *prompt)? else {
-            return Err(Error::NoSecret { location, kinds: place.slot_kinds.clone() });
+            return Err(Error::NoSecret { location, variable: secrets.variable.clone() });
         };
         match Repository::open(place.storage.clone(), client.clone(), &found.secret) {
             Ok(repository) => return Ok(Unlocked { repository, origin: found.origin }),
@@ -50,6 +50,6 @@ pub fn unlock(
 /// A secret for a new repository or a new key slot.
 pub fn new_secret(location: &str, secrets: &Places, prompt: Prompt<'_>) -> Result<Secret> {
     let found = secrets.find(prompt)?;
-    let nobody = || Error::NoSecret { location: location.to_owned(), kinds: Vec::new() };
+    let nobody = || Error::NoSecret { location: location.to_owned(), variable: secrets.variable.clone() };
     found.map(|found| found.secret).ok_or_else(nobody)
 }
