@@ -49,6 +49,54 @@ impl ChunkerParams {
     }
 }
 
+/// Bits of a gear hash that make up the kind of a candidate: what the last 12 bytes decide. The masks leave
+/// these bits free.
+const KIND_MASK: u64 = (1 << 12) - 1;
+
+/// A candidate is passed over when one of its kind is at most this far before it, bytes.
+const KIND_DISTANCE_BYTES: usize = 64 << 10;
+
+/// Candidates that are remembered: more than there are in [`KIND_DISTANCE_BYTES`], but for odd data.
+const CANDIDATES_MAX: usize = 16;
+
+/// Bytes after a candidate in which there is no other; even.
+const RESTART_BYTES: usize = 64;
+
+/// What a chunker remembers of a stream from one cut to the next: the last candidates it has seen.
+///
+/// Rows often hold a piece of constant text. Where its hash makes a cut, every row is a candidate, and chunks
+/// would end at the first row after so many bytes: an insert then moves all later cuts, for ever. So a
+/// candidate counts only when none of its kind is near before it. That looks at content alone and not at
+/// earlier cuts, so cuts fall into step again after a change.
+#[derive(Clone, Debug, Default)]
+pub struct RecentCandidates {
+    /// Kind and place of each, bytes from the start of the stream; oldest overwritten first.
+    seen: [Option<(u64, u64)>; CANDIDATES_MAX],
+    oldest: usize,
+    /// Where the current chunk begins, bytes from the start of the stream.
+    chunk_start: u64,
+}
+
+impl RecentCandidates {
+    /// Notes a candidate `at` bytes into the current chunk; whether it counts.
+    fn counts(&mut self, kind: u64, at: usize) -> bool {
+        let place = self.chunk_start + at as u64;
+        let near = |(_, before): &(u64, u64)| place - before <= KIND_DISTANCE_BYTES as u64;
+        match self.seen.iter_mut().flatten().find(|(known, _)| *known == kind) {
+            Some(known) => {
+                let near = near(known);
+                known.1 = place;
+                !near
+            }
+            None => {
+                self.seen[self.oldest] = Some((kind, place));
+                self.oldest = (self.oldest + 1) % CANDIDATES_MAX;
+                true
+            }
+        }
+    }
+}
+
 /// Finds cut points.
 pub struct Chunker {
     params: ChunkerParams,
@@ -80,23 +128,52 @@ impl Chunker {
     }
 
     /// Length of the first chunk of `window`, which holds at least [`Chunker::window_bytes`] bytes or else
-    /// the rest of the stream. Never 0 for a window that is not empty.
-    pub fn cut(&self, window: &[u8]) -> usize {
-        let ChunkerParams { min_bytes, average_bytes, max_bytes } = self.params;
+    /// the rest of the stream. Never 0 for a window that is not empty. `recent` is that of the stream, as the
+    /// cut before left it.
+    pub fn cut(&self, window: &[u8], recent: &mut RecentCandidates) -> usize {
+        let window = &window[..window.len().min(self.window_bytes())];
+        let ChunkerParams { min_bytes, average_bytes, .. } = self.params;
+        let mut from = 0;
+        let cut = loop {
+            let (strict, kind, end) = self.candidate(window, from);
+            if end == window.len() {
+                break end;
+            }
+            let counts = recent.counts(kind, end);
+            let wanted = end >= average_bytes as usize || end >= min_bytes as usize && strict;
+            if counts && wanted {
+                break end;
+            }
+            // The scan takes pairs of bytes.
+            from = end & !1;
+        };
+        recent.chunk_start += cut as u64;
+        cut
+    }
+
+    /// The first candidate of `window` behind `from`, or its end: whether it is one by the strict mask too,
+    /// its kind, and where it is.
+    fn candidate(&self, window: &[u8], from: usize) -> (bool, u64, usize) {
         let [strict, loose, strict_shifted, loose_shifted] = self.masks;
-        let (_, len) = cut_gear(
-            window,
-            min_bytes as usize,
-            average_bytes as usize,
-            max_bytes as usize,
+        let rest = &window[from..];
+        let max = self.params.max_bytes as usize;
+        let (gear, shifted) = (&*self.gear, &*self.gear_shifted);
+        // The strict mask is never used by this scan: its zone is empty.
+        let (hash, len) = cut_gear(
+            rest,
+            RESTART_BYTES,
+            RESTART_BYTES,
+            max,
             strict,
             loose,
             strict_shifted,
             loose_shifted,
-            &*self.gear,
-            &*self.gear_shifted,
+            gear,
+            shifted,
         );
-        len
+        // After an even number of bytes the hash comes shifted by one.
+        let hash = if len % 2 == 0 { hash >> 1 } else { hash };
+        (hash & strict == 0, hash & KIND_MASK, from + len)
     }
 }
 
@@ -121,9 +198,9 @@ mod tests {
     }
 
     fn cuts(chunker: &Chunker, data: &[u8]) -> Vec<usize> {
-        let (mut at, mut all) = (0, Vec::new());
+        let (mut at, mut all, mut recent) = (0, Vec::new(), RecentCandidates::default());
         while at < data.len() {
-            at += chunker.cut(&data[at..]);
+            at += chunker.cut(&data[at..], &mut recent);
             all.push(at);
         }
         all
@@ -156,12 +233,31 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_constant_text_do_not_keep_cuts_out_of_step() {
+        let digits: Vec<u8> = noise(60_000 * 4, 6).iter().map(|byte| b'0' + byte % 10).collect();
+        let row = |digits: &[u8]| {
+            [b"{\"roles\": [\"customer\"], \"theme\": \"dark\", \"visits\": ", digits, b"}\n"].concat()
+        };
+        let rows: Vec<Vec<u8>> = digits.chunks_exact(4).map(row).collect();
+        let (before, after) =
+            (rows.concat(), [&rows[..100].concat(), &b"inserted"[..], &rows[100..].concat()].concat());
+        for key in 0..100u8 {
+            let chunker = chunker(&[key]);
+            let cuts_before = cuts(&chunker, &before);
+            let moved = |at: &usize| if *at > 100 * rows[0].len() { at + 8 } else { *at };
+            let cuts_before: std::collections::BTreeSet<_> = cuts_before.iter().map(moved).collect();
+            let kept = cuts(&chunker, &after).iter().filter(|at| cuts_before.contains(at)).count();
+            assert!(kept * 10 > cuts_before.len() * 7, "key {key}: {kept} of {}", cuts_before.len());
+        }
+    }
+
+    #[test]
     fn a_cut_depends_on_the_window_only() {
         let data = noise(300_000, 4);
         let chunker = chunker(b"k");
-        let len = chunker.cut(&data);
-        assert_eq!(chunker.cut(&data[..chunker.window_bytes()]), len);
-        assert_eq!(chunker.cut(b"x"), 1);
+        let cut = |window| chunker.cut(window, &mut RecentCandidates::default());
+        assert_eq!(cut(&data[..chunker.window_bytes()]), cut(&data));
+        assert_eq!(cut(b"x"), 1);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use dbvault_format::CHUNK_BYTES_MAX;
 use dbvault_format::chunk_list::{ChunkListBuilder, Item, StreamRef};
-use dbvault_format::chunker::Chunker;
+use dbvault_format::chunker::{Chunker, RecentCandidates};
 use dbvault_format::compress::{Codec, DeltaEncoder, Encoder};
 use dbvault_format::entry::Grid;
 use dbvault_format::id::ChunkId;
@@ -142,13 +142,14 @@ impl Pipeline {
         };
         let capacity = BATCH_BYTES.max(window) + window;
         let (mut bytes, mut filled, mut number) = (vec![0; capacity], 0, 0);
+        let mut recent = RecentCandidates::default();
         loop {
             let ended = self.fill(name, body, &mut bytes, &mut filled)?;
             let (mut lens, mut at) = (Vec::new(), 0);
             while at < filled && (ended || filled - at >= window) {
                 let rest = &bytes[at..filled];
                 let len = match grid {
-                    Grid::Content => self.chunker.cut(rest),
+                    Grid::Content => self.chunker.cut(rest, &mut recent),
                     Grid::Fixed(_) => window.min(rest.len()),
                 };
                 lens.push(len);
