@@ -29,7 +29,7 @@ pub struct BackupRequest {
 pub struct BackupOutcome {
     /// Its manifest.
     pub manifest: ArchiveManifest,
-    /// Its entries, read back from the repository; none where the user was in a hurry.
+    /// Its entries.
     pub entries: Vec<EntryRecord>,
 }
 
@@ -47,14 +47,8 @@ pub fn backup(
     let mut txn = begin(repository, host, request, watcher.clone())?;
     match store(&mut txn, sources, &*watcher) {
         Ok(()) => {
-            let manifest = txn.commit()?;
-            let read_back =
-                repository.reader(Arc::new(NoMonitor)).and_then(|reader| reader.entries(&manifest));
-            match read_back {
-                // Too late: the archive is there.
-                Err(RepoError::Interrupted) => Ok(BackupOutcome { manifest, entries: Vec::new() }),
-                entries => Ok(BackupOutcome { manifest, entries: entries? }),
-            }
+            let entries = txn.entries().to_vec();
+            Ok(BackupOutcome { manifest: txn.commit()?, entries })
         }
         Err(error) => {
             // The first error is the one that tells; without a clean end more is stored again next time.

@@ -34,13 +34,12 @@ pub fn find(path: &Path) -> Result<Place> {
 pub fn check_free(path: &Path) -> Result<()> {
     use dbvault_repo::Error as Repo;
     let location = || path.display().to_string();
-    let empty = || path.read_dir().is_ok_and(|mut entries| entries.next().is_none());
     match find(path) {
         Ok(_) | Err(Error::Repo(Repo::Newer { .. })) => {
             Err(Error::Repo(Repo::RepositoryExists { location: location() }))
         }
         Err(Error::Repo(Repo::NoRepository { occupied: false, .. })) => Ok(()),
-        Err(Error::Repo(Repo::NoRepository { .. })) if empty() => Ok(()),
+        Err(Error::Repo(Repo::NoRepository { .. })) if is_free(path) => Ok(()),
         Err(Error::Repo(Repo::NoRepository { .. })) => Err(Error::PlaceOccupied { location: location() }),
         Err(error) => Err(error),
     }
@@ -48,12 +47,27 @@ pub fn check_free(path: &Path) -> Result<()> {
 
 /// Makes the directory `path` for a new repository; gives its absolute path too.
 pub fn create(path: &Path) -> Result<(Arc<dyn Storage>, PathBuf)> {
-    let storage = LocalStorage::create(path).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => Error::PlaceOccupied { location: path.display().to_string() },
-        _ => error.into(),
-    })?;
+    let storage = match LocalStorage::create(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && is_free(path) => LocalStorage::open(path)?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            return Err(Error::PlaceOccupied { location: path.display().to_string() });
+        }
+        made => made?,
+    };
     let path = path.canonicalize().map_err(Error::file("find", path))?;
     Ok((Arc::new(storage), path))
+}
+
+/// Whether a directory holds nothing, or only what an interrupted `init` leaves: key slots and temporary
+/// files, but no `config`.
+fn is_free(path: &Path) -> bool {
+    let leftover = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.is_ok_and(|entry| {
+            let name = entry.file_name();
+            name == "keys" || name.as_encoded_bytes().starts_with(b".tmp-")
+        })
+    };
+    path.read_dir().is_ok_and(|mut entries| entries.all(leftover))
 }
 
 /// A place that is not there or no directory has no repository; the rest is the storage's failure.

@@ -104,11 +104,6 @@ pub(crate) fn condemned() -> Key {
     key("condemned")
 }
 
-/// `condemned/<n>`
-pub(crate) fn condemned_list(number: u32) -> Key {
-    key(format!("condemned/{number:08}"))
-}
-
 /// `roots`, above all roots.
 pub(crate) fn roots() -> Key {
     key("roots")
@@ -143,6 +138,5 @@ mod tests {
         assert_eq!(parse_pack(&pack(&name)), Some(name));
         assert!(pack(&name).as_str().starts_with(pack_shard(0xcd).as_str()));
         assert_eq!(parse_number(&root(12)), Some(12));
-        assert_eq!(parse_number(&condemned_list(12)), Some(12));
     }
 }

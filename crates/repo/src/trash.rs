@@ -29,9 +29,10 @@ impl Repository {
             return Err(Error::NoSuchArchive { wanted: id.to_string() });
         }
         loop {
-            let marks = self.last_marks()?;
-            let last = marks.get(id);
-            let deleted = last.is_some_and(|(_, mark)| mark.action == TrashAction::Delete);
+            self.client.check_interrupt()?;
+            let last = self.last_numbers()?.get(id).copied();
+            let mark = last.map(|number| self.read_mark(id, number)).transpose()?.flatten();
+            let deleted = mark.is_some_and(|mark| mark.action == TrashAction::Delete);
             match (deleted, action) {
                 (true, TrashAction::Delete) => return Err(Error::ArchiveState { id: *id, state: "deleted" }),
                 (false, TrashAction::Undelete) => {
@@ -39,10 +40,9 @@ impl Repository {
                 }
                 _ => {}
             }
-            let number = last.map_or(0, |(number, _)| number + 1);
             let mark =
                 TrashMark { archive: *id, action, marked_ms: now_ms(), host: self.client.host.clone() };
-            let key = layout::trash_mark(id, number);
+            let key = layout::trash_mark(id, last.map_or(0, |number| number + 1));
             match self.put_sealed(&key, ObjectKind::Trash, &to_cbor(&mark)) {
                 // Another client marked it at the same moment: look again.
                 Err(Error::Storage(e)) if e.kind() == ErrorKind::AlreadyExists => {}
@@ -53,27 +53,37 @@ impl Repository {
 
     /// Archives that are deleted, and when they were, milliseconds since 1970 UTC.
     pub(crate) fn deleted_archives(&self) -> Result<HashMap<SessionId, i64>> {
-        let marks = self.last_marks()?.into_iter();
-        let deleted = marks.filter(|(_, (_, mark))| mark.action == TrashAction::Delete);
-        Ok(deleted.map(|(id, (_, mark))| (id, mark.marked_ms)).collect())
+        let mut deleted = HashMap::new();
+        for (id, number) in self.last_numbers()? {
+            if let Some(mark) = self.read_mark(&id, number)?.filter(|mark| mark.action == TrashAction::Delete)
+            {
+                deleted.insert(id, mark.marked_ms);
+            }
+        }
+        Ok(deleted)
     }
 
-    fn last_marks(&self) -> Result<BTreeMap<SessionId, (u32, TrashMark)>> {
+    /// The highest number of a mark of each archive that has one, readable or not.
+    fn last_numbers(&self) -> Result<BTreeMap<SessionId, u32>> {
         let mut last = BTreeMap::<SessionId, u32>::new();
         for key in self.list_keys(&layout::trash())? {
             if let Some((id, number)) = layout::parse_trash_mark(&key) {
-                let entry = last.entry(id).or_default();
-                *entry = number.max(*entry);
+                let known = last.entry(id).or_default();
+                *known = number.max(*known);
             }
         }
-        let read = |(id, number): (SessionId, u32)| {
-            let key = layout::trash_mark(&id, number);
-            let (_, body) = self.get_sealed(&key, &[ObjectKind::Trash])?;
-            let mark = from_cbor("trash mark", &body).map_err(|e| Error::reading(key.as_str(), e))?;
-            Ok((id, (number, mark)))
-        };
-        // An unreadable mark counts as none: the archive shows, and `check` names the mark.
-        let readable = |mark: &Result<_>| !matches!(mark, Err(Error::Damaged { .. }));
-        last.into_iter().map(read).filter(readable).collect()
+        Ok(last)
+    }
+
+    /// Reads a mark. An unreadable one counts as none: the archive shows, and `check` names the mark.
+    fn read_mark(&self, id: &SessionId, number: u32) -> Result<Option<TrashMark>> {
+        let key = layout::trash_mark(id, number);
+        let mark = self.get_sealed(&key, &[ObjectKind::Trash]).and_then(|(_, body)| {
+            from_cbor("trash mark", &body).map_err(|e| Error::reading(key.as_str(), e))
+        });
+        match mark {
+            Err(Error::Damaged { .. }) => Ok(None),
+            mark => mark.map(Some),
+        }
     }
 }

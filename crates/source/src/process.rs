@@ -33,6 +33,9 @@ const FEED_BYTES: usize = 256 << 10;
 /// How long a child may take to end after `SIGTERM` before it gets `SIGKILL`, milliseconds.
 pub const TERMINATE_GRACE_MS: u64 = 2_000;
 
+/// Variables that hold what opens the repository: no child has a use for them.
+const OWN_SECRETS: [&str; 2] = ["DBVAULT_PASSPHRASE", "DBVAULT_NEW_PASSPHRASE"];
+
 /// A program to be run, with its arguments and environment. The environment of our own process is inherited.
 #[derive(Debug)]
 pub struct Program {
@@ -153,6 +156,9 @@ impl Program {
     fn spawn(self, stdin: Stdio, stdout: Stdio) -> Result<Process> {
         let mut command = Command::new(&self.path);
         command.args(&self.args).stdin(stdin).stdout(stdout).stderr(Stdio::piped()).process_group(0);
+        for name in OWN_SECRETS {
+            command.env_remove(name);
+        }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.envs(self.secret_env.iter().map(|(name, value)| (name, value.expose())));
         let mut child = command.spawn().map_err(|source| match source.kind() {
