@@ -51,6 +51,8 @@ pub struct BackupTxn {
     started_ms: i64,
     names: BTreeSet<String>,
     entries: Vec<EntryRecord>,
+    /// A stream could not be stored: chunks that are counted as stored may not be, so there is no commit.
+    failed: bool,
 }
 
 impl Repository {
@@ -73,6 +75,7 @@ impl Repository {
                 started_ms: now_ms(),
                 names: BTreeSet::new(),
                 entries: Vec::new(),
+                failed: false,
             }),
             Err(e) => {
                 // The first error is the one that tells; a registration that stays does no harm.
@@ -107,14 +110,16 @@ impl BackupTxn {
     /// Stores the stream of an entry to its end.
     ///
     /// Errors: [`Error::NameTaken`] within this archive; [`Error::Source`] where `body` fails. After an error
-    /// [`BackupTxn::suspend`] keeps what was stored.
+    /// of `body` or of storing there is no commit; [`BackupTxn::suspend`] keeps what was stored.
     pub fn add_entry(&mut self, meta: EntryMeta, body: &mut dyn Read) -> Result<PendingEntry> {
         check_name(&meta.name)?;
         if !self.names.insert(meta.name.clone()) {
             return Err(Error::NameTaken { name: meta.name });
         }
         let began = Instant::now();
-        let (stream, sizes) = self.pipeline.store_stream(&meta.name, meta.grid, body)?;
+        let stored = self.pipeline.store_stream(&meta.name, meta.grid, body);
+        self.failed |= stored.is_err();
+        let (stream, sizes) = stored?;
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(PendingEntry(EntryRecord { meta, stream, sizes, duration_ms, report: EntryReport::default() }))
     }
@@ -127,7 +132,11 @@ impl BackupTxn {
     /// Makes everything durable, then the archive visible: the only moment at which it comes to be.
     ///
     /// Errors: no archive is there, but for a failure to remove the registration, which does no harm.
+    /// [`Error::Poisoned`] where a stream could not be stored.
     pub fn commit(self) -> Result<ArchiveManifest> {
+        if self.failed {
+            return Err(Error::Poisoned);
+        }
         let BackupTxn { repo, session, pipeline, monitor, options, started_ms, entries, .. } = self;
         repo.client.check_interrupt()?;
         let table = store_table(&pipeline, &entries)?;
