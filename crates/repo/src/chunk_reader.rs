@@ -19,7 +19,7 @@ pub(crate) struct ChunkReader {
     packs: PackReader,
 }
 
-/// The first copy of a chunk and its stored form, as a plan read it.
+/// The chosen copy of a chunk and its stored form, as a plan read it.
 type Planned = HashMap<ChunkId, (Location, Result<Vec<u8>>)>;
 
 impl ChunkReader {
@@ -29,32 +29,32 @@ impl ChunkReader {
     }
 
     /// The bytes of `ids`, in their order. All records, those of bases too, are read in one planned batch;
-    /// a chunk whose first copy is damaged is tried from its other copies.
+    /// a chunk whose chosen copy is damaged is tried from its other copies.
     pub(crate) fn fetch(&self, ids: &[ChunkId]) -> Vec<Result<Vec<u8>>> {
-        let plan = match self.plan(ids) {
-            Ok(plan) => plan,
-            // Some chunk has no location: find out which, one by one.
-            Err(_) => Planned::new(),
-        };
+        // Without a plan some chunk has no location: which one shows when they are fetched one by one.
+        let plan = self.plan(ids).unwrap_or_default();
         ids.iter()
-            .map(|id| self.decode_planned(id, &plan).or_else(|_| self.fetch_any_copy(id, DELTA_DEPTH_MAX)))
+            .map(|id| self.decode_planned(id, &plan).or_else(|_| self.fetch_any_copy(id, &mut Vec::new())))
             .collect()
     }
 
     /// The bytes of one chunk.
     pub(crate) fn fetch_one(&self, id: &ChunkId) -> Result<Vec<u8>> {
         let plan = self.plan(&[*id]).unwrap_or_default();
-        self.decode_planned(id, &plan).or_else(|_| self.fetch_any_copy(id, DELTA_DEPTH_MAX))
+        self.decode_planned(id, &plan).or_else(|_| self.fetch_any_copy(id, &mut Vec::new()))
     }
 
-    /// Locates and reads the first copies of `ids` and of all they are stored against.
+    /// Locates and reads one copy each of `ids` and of all they are stored against.
     fn plan(&self, ids: &[ChunkId]) -> Result<Planned> {
         let mut locations: HashMap<ChunkId, Location> = HashMap::with_capacity(ids.len());
         for id in ids {
             let (mut next, mut steps) = (Some(*id), 0);
             while let Some(id) = next.filter(|id| !locations.contains_key(id) && steps <= DELTA_DEPTH_MAX) {
+                // The copy that needs the fewest others: its base has a copy that needs fewer still, so this
+                // never leads back, whatever other sessions have stored against what.
+                let copies = self.index.locate(&id)?.into_iter();
                 let location =
-                    self.index.locate(&id)?.into_iter().next().ok_or(Error::ChunkMissing { id })?;
+                    copies.min_by_key(|copy| copy.entry.depth).ok_or(Error::ChunkMissing { id })?;
                 next = location.entry.base;
                 steps += 1;
                 locations.insert(id, location);
@@ -85,17 +85,19 @@ impl ChunkReader {
         plain.ok_or(Error::ChunkMissing { id: *id })
     }
 
-    /// Tries every copy of a chunk, and of all it is stored against, until one is right.
+    /// Tries every copy of a chunk, and of all it is stored against, until one is right. `above` are the
+    /// chunks that are stored against it: copies that lead back to one of them are of no use.
     ///
     /// Errors: [`Error::ChunkMissing`] where there is no copy, or what is wrong with the last one.
-    fn fetch_any_copy(&self, id: &ChunkId, depth_max: u8) -> Result<Vec<u8>> {
+    fn fetch_any_copy(&self, id: &ChunkId, above: &mut Vec<ChunkId>) -> Result<Vec<u8>> {
         let mut failure = Error::ChunkMissing { id: *id };
+        if above.contains(id) || above.len() > usize::from(DELTA_DEPTH_MAX) {
+            return Err(failure);
+        }
         for location in self.index.locate(id)? {
-            let base = match location.entry.base {
-                None => Ok(None),
-                Some(base) if depth_max > 0 => self.fetch_any_copy(&base, depth_max - 1).map(Some),
-                Some(base) => Err(Error::ChunkMissing { id: base }),
-            };
+            above.push(*id);
+            let base = location.entry.base.map(|base| self.fetch_any_copy(&base, above)).transpose();
+            above.pop();
             let plain = base.and_then(|base| {
                 let record = self.packs.read(std::slice::from_ref(&location)).remove(0)?;
                 self.decode(&location, &record, base.as_deref())
