@@ -135,6 +135,17 @@ impl Repository {
         Ok(id)
     }
 
+    /// Removes the slots of repositories that never came to be: those that were there before `config`.
+    pub(crate) fn remove_foreign_slots(&self) -> Result<()> {
+        let foreign = |(id, bytes): &(SlotId, Vec<u8>)| {
+            key_slot::note(&self.master, (&self.id, id), bytes).is_err()
+        };
+        for (id, _) in read_all(&*self.storage)?.into_iter().filter(foreign) {
+            self.storage.delete(&layout::key_slot(&id))?;
+        }
+        Ok(self.storage.flush()?)
+    }
+
     /// The master key itself, for safe keeping on paper. Whoever has it can read everything.
     pub fn export_key(&self) -> MasterKey {
         self.master.clone()

@@ -61,7 +61,8 @@ impl Repository {
     /// Makes a repository in an empty storage, with one key slot.
     ///
     /// The slot is stored before `config`, whose presence makes the repository: a crash leaves no repository,
-    /// or a whole one. Errors: [`Error::RepositoryExists`]; then nothing is changed.
+    /// or a whole one. Slots that an `init` left when it crashed are removed last, when nobody else can make
+    /// this repository any more. Errors: [`Error::RepositoryExists`]; then nothing is changed.
     pub fn init(
         storage: Arc<dyn Storage>,
         client: Client,
@@ -88,7 +89,12 @@ impl Repository {
             done => done?,
         }
         storage.flush()?;
-        Ok(Repository { storage, client, id, params, master, keys, slot })
+        let repo = Repository { storage, client, id, params, master, keys, slot };
+        if let Err(e) = repo.remove_foreign_slots() {
+            // The repository is there and whole. A slot that stays opens nothing.
+            tracing::warn!("key slots of an earlier init may be left: {e}");
+        }
+        Ok(repo)
     }
 
     /// Looks at a repository without a secret.
