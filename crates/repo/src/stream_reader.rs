@@ -36,8 +36,12 @@ pub struct Reader {
 impl Repository {
     /// Opens the index for reading.
     pub fn reader(&self, monitor: Arc<dyn Monitor>) -> Result<Arc<Reader>> {
-        let view = View::load(self)?;
-        let index = Arc::new(ChunkIndex::open(self, &view, &*monitor)?);
+        self.reader_at(&View::load(self)?, monitor)
+    }
+
+    /// Opens the index for reading what `view` shows.
+    pub(crate) fn reader_at(&self, view: &View, monitor: Arc<dyn Monitor>) -> Result<Arc<Reader>> {
+        let index = Arc::new(ChunkIndex::open(self, view, &*monitor)?);
         let chunks = ChunkReader::new(self, index.clone());
         Ok(Arc::new(Reader { repo: self.clone(), index, chunks, monitor, refresh: Mutex::default() }))
     }
@@ -77,6 +81,19 @@ impl Reader {
     /// The chunks this reads.
     pub(crate) fn chunks(&self) -> &ChunkReader {
         &self.chunks
+    }
+
+    /// Who hears of progress.
+    pub(crate) fn monitor(&self) -> &dyn Monitor {
+        &*self.monitor
+    }
+
+    /// Brings the index up to `view`.
+    pub(crate) fn update(&self, view: &View) -> Result<()> {
+        let _alone = self.refresh.lock().unwrap_or_else(PoisonError::into_inner);
+        self.index.update(&self.repo, view, &*self.monitor)?;
+        self.chunks.forget();
+        Ok(())
     }
 
     /// The bytes of `ids`, in their order. What is not where the index says is looked for once more after the
@@ -213,10 +230,19 @@ impl StreamReader {
 
 impl Read for StreamReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let piece = self.next_bytes(out.len()).map_err(io::Error::other)?;
-        let len = piece.len();
-        out[..len].copy_from_slice(piece);
-        Ok(len)
+        match self.next_bytes(out.len()) {
+            Ok(piece) => {
+                let len = piece.len();
+                out[..len].copy_from_slice(piece);
+                Ok(len)
+            }
+            Err(e) => {
+                // What follows the gap must not be taken for what belongs in it: there is no reading on.
+                self.decoded = None;
+                self.waiting.clear();
+                Err(io::Error::other(e))
+            }
+        }
     }
 }
 

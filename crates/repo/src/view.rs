@@ -100,6 +100,18 @@ impl View {
         })
     }
 
+    /// All index segments that are there.
+    pub(crate) fn all_segments(&self) -> &[Key] {
+        &self.segments
+    }
+
+    /// Sessions that have filled their slot, sorted.
+    pub(crate) fn ended_sessions(&self) -> Vec<SessionId> {
+        let mut sessions: Vec<SessionId> = self.outcomes.keys().copied().collect();
+        sessions.sort_unstable();
+        sessions
+    }
+
     /// Whether a pack that `sessions` list may be reused, and how.
     pub(crate) fn standing(&self, pack: &PackName, sessions: &[SessionId]) -> Standing {
         let committed = |session: &SessionId| {
@@ -129,14 +141,19 @@ pub(crate) enum Standing {
     Absent,
 }
 
-/// Reads which of the two kinds an archive slot is, without opening it.
+/// Reads which of the two kinds an archive slot is. Only a tombstone is opened: one damaged byte must not make
+/// an archive look like one, and its chunks like waste.
 fn read_outcome(repo: &Repository, key: &Key) -> Result<Outcome> {
     use dbvault_format::header::{HEADER_BYTES, Header};
     let head = repo.storage.get(key, Some(0..HEADER_BYTES as u64));
     let kinds = [ObjectKind::Archive, ObjectKind::Fence];
     // A slot whose head can't be read is taken for an archive: its chunks must stay.
     match head.map(|head| Header::decode(&head, &kinds).map(|(header, _)| header.kind)) {
-        Ok(Ok(ObjectKind::Fence)) => Ok(Outcome::Fenced),
+        Ok(Ok(ObjectKind::Fence)) => match repo.get_sealed(key, &[ObjectKind::Fence]) {
+            Ok(_) => Ok(Outcome::Fenced),
+            Err(Error::Damaged { .. }) => Ok(Outcome::Committed),
+            Err(e) => Err(e),
+        },
         Ok(Err(e @ dbvault_format::Error::Newer { .. })) => Err(Error::reading(key.as_str(), e)),
         Ok(_) => Ok(Outcome::Committed),
         Err(e) if e.kind() == ErrorKind::ShortRead => Ok(Outcome::Committed),

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dbvault_format::id::ChunkId;
 
 use crate::monitor::{Monitor, Phase};
-use crate::{Repository, Result};
+use crate::view::View;
+use crate::{Reader, Repository, Result};
 
 /// How deep a check looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,23 +91,40 @@ impl Findings {
 impl Repository {
     /// Checks the repository. An error is a failure to look; what is wrong is in the report.
     pub fn check(&self, depth: CheckDepth, monitor: Arc<dyn Monitor>) -> Result<CheckReport> {
+        let view = View::load(self)?;
+        self.reader_at(&view, monitor)?.check_at(&view, depth)
+    }
+}
+
+impl Reader {
+    /// As [`Repository::check`], by the index that is open.
+    pub fn check(self: &Arc<Self>, depth: CheckDepth) -> Result<CheckReport> {
+        let view = View::load(self.repo())?;
+        self.update(&view)?;
+        self.check_at(&view, depth)
+    }
+
+    /// Checks what was there when `view` was read. Everything an archive needs is stored before the archive,
+    /// so what is listed here, after the view, covers the archives of the view, whoever writes meanwhile.
+    fn check_at(self: &Arc<Self>, view: &View, depth: CheckDepth) -> Result<CheckReport> {
         let findings = Findings::default();
         let mut report = CheckReport::default();
-        let listings = objects::check_objects(self, &findings)?;
-        let stored = packs::list_packs(self, &findings)?;
+        let (repo, monitor) = (self.repo(), self.monitor());
+        let listings = objects::check_objects(repo, view, &findings)?;
+        let stored = packs::list_packs(repo, &findings)?;
         packs::check_presence(&listings, &stored, &findings);
-        let reader = self.reader(monitor.clone())?;
         report.packs = stored.len() as u64;
-        report.pack_bytes = stored.iter().map(|(_, size_bytes)| size_bytes).sum();
+        report.pack_bytes = stored.values().sum();
         if depth == CheckDepth::Data {
             monitor.phase(Phase::CheckData);
-            packs::check_data(&reader, &stored, &listings, &findings, &*monitor)?;
+            packs::check_data(self, &stored, &listings, &findings, monitor)?;
         }
         monitor.phase(Phase::CheckStructure);
         // A chunk is lost only when no copy of it can be read.
         let suspects = findings.suspects.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let lost = suspects.into_iter().filter(|id| reader.chunks().fetch_one(id).is_err()).collect();
-        streams::check_archives(&reader, &stored, &lost, &findings, &mut report, &*monitor)?;
+        let lost = suspects.into_iter().filter(|id| self.chunks().fetch_one(id).is_err()).collect();
+        let ground = streams::Ground { reader: self, stored: &stored, lost: &lost };
+        streams::check_archives(&ground, view, &findings, &mut report)?;
         report.findings = findings.all.into_inner().unwrap_or_else(PoisonError::into_inner);
         report.findings.sort_by(|a, b| (&a.object, &a.problem).cmp(&(&b.object, &b.problem)));
         report.findings.dedup();

@@ -1,6 +1,6 @@
 //! Small objects: each opens where it stands, and holds what its name says.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use dbvault_format::config;
 use dbvault_format::header::ObjectKind;
@@ -15,13 +15,14 @@ use dbvault_storage::{ErrorKind, Key};
 use minicbor::Decode;
 
 use super::Findings;
+use crate::view::View;
 use crate::{Error, Repository, Result, layout};
 
-/// Packs that readable index segments list.
+/// Packs that readable index segments list, of those segments that count.
 pub(super) type Listings = HashMap<PackName, PackListing>;
 
 /// Checks everything but packs and manifests; gives what the index says of packs.
-pub(super) fn check_objects(repo: &Repository, findings: &Findings) -> Result<Listings> {
+pub(super) fn check_objects(repo: &Repository, view: &View, findings: &Findings) -> Result<Listings> {
     let config = layout::config();
     if let Err(e) = config::decode(&repo.keys.config, &repo.storage.get(&config, None)?) {
         findings.add(config.as_str(), &e);
@@ -45,10 +46,15 @@ pub(super) fn check_objects(repo: &Repository, findings: &Findings) -> Result<Li
         }
     }
     let mut listings = Listings::new();
-    for key in repo.list_keys(&layout::index())? {
-        let Some(body) = open(repo, &key, ObjectKind::IndexSegment, findings)? else { continue };
+    // Others are on their way out: packs that they list may be gone before them.
+    let counting: HashSet<&Key> = view.segments().map(|(key, _)| key).collect();
+    for key in view.all_segments() {
+        let Some(body) = open(repo, key, ObjectKind::IndexSegment, findings)? else { continue };
         match IndexSegment::decode(&body) {
-            Ok(segment) => listings.extend(segment.packs.into_iter().map(|pack| (pack.name, pack))),
+            Ok(segment) if counting.contains(key) => {
+                listings.extend(segment.packs.into_iter().map(|pack| (pack.name, pack)));
+            }
+            Ok(_) => {}
             Err(e) => findings.add(key.as_str(), &e),
         }
     }

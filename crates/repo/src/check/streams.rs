@@ -12,35 +12,34 @@ use dbvault_storage::ErrorKind;
 use super::objects::fence_readable;
 use super::packs::Stored;
 use super::{CheckReport, DamagedEntry, Findings};
-use crate::monitor::{Counter, Monitor};
+use crate::monitor::Counter;
+use crate::view::View;
 use crate::{Error, Reader, Result, layout};
 use std::sync::Arc;
 
 /// What all streams are checked against.
-struct Ground<'a> {
-    reader: &'a Arc<Reader>,
-    stored: &'a Stored,
+pub(super) struct Ground<'a> {
+    pub(super) reader: &'a Arc<Reader>,
+    pub(super) stored: &'a Stored,
     /// Chunks of which no copy can be read.
-    lost: &'a HashSet<ChunkId>,
+    pub(super) lost: &'a HashSet<ChunkId>,
 }
 
-/// Follows all archives.
+/// Follows all archives of the view.
 pub(super) fn check_archives(
-    reader: &Arc<Reader>,
-    stored: &Stored,
-    lost: &HashSet<ChunkId>,
+    ground: &Ground,
+    view: &View,
     findings: &Findings,
     report: &mut CheckReport,
-    monitor: &dyn Monitor,
 ) -> Result<()> {
-    let ground = Ground { reader, stored, lost };
-    let keys = reader.repo().list_keys(&layout::archives())?;
-    monitor.expect(Counter::Archives, keys.len() as u64);
-    for key in keys {
+    let (reader, monitor) = (ground.reader, ground.reader.monitor());
+    let ids = view.ended_sessions();
+    monitor.expect(Counter::Archives, ids.len() as u64);
+    for id in ids {
         reader.repo().client.check_interrupt()?;
-        let Some(id) = layout::parse_archive(&key) else { continue };
+        let key = layout::archive(&id);
         match reader.repo().read_manifest(&id) {
-            Ok(Some(manifest)) => check_archive(&ground, &manifest, report)?,
+            Ok(Some(manifest)) => check_archive(ground, &manifest, report)?,
             Ok(None) => check_fence(reader, &id, findings)?,
             Err(Error::Damaged { source, .. }) => {
                 findings.add(key.as_str(), &source);
@@ -96,7 +95,7 @@ fn check_stream(ground: &Ground, stream: &StreamRef, chunks: &mut u64) -> Result
         *chunks += 1;
         let range = at..at + item.stream_bytes;
         at = range.end;
-        if !is_there(ground, &item.id)? {
+        if !is_there(ground, &item.id, &mut Vec::new())? {
             match ranges.last_mut() {
                 Some(last) if last.end == range.start => last.end = range.end,
                 _ => ranges.push(range),
@@ -115,17 +114,24 @@ fn check_stream(ground: &Ground, stream: &StreamRef, chunks: &mut u64) -> Result
 }
 
 /// Whether a copy of the chunk, and of all it is stored against, is in a pack that is there.
-fn is_there(ground: &Ground, id: &ChunkId) -> Result<bool> {
-    if ground.lost.contains(id) {
+///
+/// `above` are the chunks that lead here. Two sessions may each store what is the base of the other: copies
+/// that lead back say nothing.
+fn is_there(ground: &Ground, id: &ChunkId, above: &mut Vec<ChunkId>) -> Result<bool> {
+    if ground.lost.contains(id) || above.contains(id) {
         return Ok(false);
     }
+    above.push(*id);
+    let mut found = false;
     for location in ground.reader.index().locate(id)? {
         let pack = ground.reader.index().pack(location.pack)?;
         let whole = ground.stored.get(&pack.name) == Some(&pack.size_bytes);
-        let base_there = || location.entry.base.map_or(Ok(true), |base| is_there(ground, &base));
+        let mut base_there = || location.entry.base.map_or(Ok(true), |base| is_there(ground, &base, above));
         if whole && base_there()? {
-            return Ok(true);
+            found = true;
+            break;
         }
     }
-    Ok(false)
+    above.pop();
+    Ok(found)
 }

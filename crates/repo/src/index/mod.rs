@@ -36,11 +36,16 @@ impl ChunkIndex {
         let slot = Slot::take(&repo.cache_dir())?;
         let database = Database::open(slot.path(), &repo.id).or_else(|_| slot.wipe(&repo.id))?;
         let index = ChunkIndex { database: RwLock::new(database), slot };
-        match index.catch_up(repo, view, monitor) {
-            Err(crate::Error::Cache { .. }) => index.rebuild(repo, view, monitor)?,
-            done => done?,
-        }
+        index.update(repo, view, monitor)?;
         Ok(index)
+    }
+
+    /// Brings the cache up to `view`. Pack numbers may mean other packs afterwards.
+    pub(crate) fn update(&self, repo: &Repository, view: &View, monitor: &dyn Monitor) -> Result<()> {
+        match self.catch_up(repo, view, monitor) {
+            Err(crate::Error::Cache { .. }) => self.rebuild(repo, view, monitor),
+            done => done,
+        }
     }
 
     /// Throws the cache away and reads all segments again.
