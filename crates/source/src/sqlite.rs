@@ -33,9 +33,11 @@ use crate::interrupt::{self, Interrupt, POLL_MS};
 use crate::sqlite_pages::{PageCheck, PageReader};
 use crate::{Entry, Error, Result, Source};
 
-/// Size of the grid that the pages are cut on, bytes, unless a page is larger. After scattered updates a grid of
-/// 4 KiB finds the least new data, but has four times the chunks to keep track of; 64 KiB finds most of the file new.
-const GRID_BYTES: u32 = 16 << 10;
+/// Size of the grid that the pages are cut on, bytes: a multiple of every page size. A chunk with a changed page
+/// is stored as its difference to the chunk before, so a larger grid costs little data and saves an entry in
+/// the index for each chunk. Growth after 1% and 0.01% of the rows of an 83 MB database changed, with grids of
+/// 16, 32, 64 and 128 KiB: 3.1, 2.6, 2.0, 1.6 MB and 263, 157, 109, 83 kB.
+const GRID_BYTES: u32 = 128 << 10;
 /// Largest database in a rollback mode that is read from the live file, bytes: its writers wait until the stream
 /// has been taken off our hands, which is well below a second.
 const LOCKED_BYTES_MAX: u64 = 32 << 20;
@@ -158,7 +160,7 @@ impl SqliteSource {
         ];
         let attributes: BTreeMap<String, String> =
             facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        let grid = Grid::Fixed(GRID_BYTES.max(shape.page_bytes));
+        let grid = Grid::Fixed(GRID_BYTES);
         EntryMeta { name: self.name.clone(), kind: EntryKind::Sqlite, grid, attributes }
     }
 

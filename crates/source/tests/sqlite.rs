@@ -82,7 +82,7 @@ fn every_page_size_and_mode_comes_out_byte_for_byte() {
                     fs::metadata(format!("{}{suffix}", path.display())).is_ok_and(|left| left.len() > 0);
                 assert!(!left || (mode, suffix) == ("persist", "-journal"), "{suffix} was left behind");
             }
-            assert_eq!(meta.grid, Grid::Fixed(page_bytes.max(16_384)));
+            assert_eq!(meta.grid, Grid::Fixed(131_072));
             assert_eq!((meta.kind, meta.name.as_str()), (EntryKind::Sqlite, path.to_str().unwrap()));
             assert_eq!(meta.attributes[attribute::PAGE_SIZE_BYTES], page_bytes.to_string());
             assert_eq!(meta.attributes[attribute::MODE], "0644");
