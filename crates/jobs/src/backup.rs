@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dbvault_format::manifest::{ArchiveManifest, EntryRecord};
-use dbvault_repo::{BackupOptions, BackupTxn, Error as RepoError, Monitor, NoMonitor, Repository};
+use dbvault_repo::{BackupOptions, BackupTxn, Error as RepoError, Monitor, Repository};
 use dbvault_source::{Entry, Source};
 use jiff::Timestamp;
 

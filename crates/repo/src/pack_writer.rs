@@ -195,12 +195,26 @@ impl PackWriter {
         for slot in &self.open {
             self.close(&lock(slot))?;
         }
-        self.queue = None;
-        for thread in self.threads.drain(..) {
-            thread.join().map_err(|_| Error::Poisoned)?;
-        }
+        self.join();
         self.shared.check()?;
         lock(&self.shared.segments).write()
+    }
+
+    /// Waits until the threads have stored what they were given.
+    fn join(&mut self) {
+        self.queue = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                self.shared.failed.store(true, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+impl Drop for PackWriter {
+    /// No thread outlives the writer: one that is in the index when the process ends would bring it down.
+    fn drop(&mut self) {
+        self.join();
     }
 }
 
