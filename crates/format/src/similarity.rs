@@ -30,7 +30,7 @@ pub const SIMILAR_BYTES_MIN: usize = 4 << 10;
 
 /// Runs of a chunk that are hashed side by side: the loop waits for its own additions, so several at a time
 /// cost no more than one.
-const LANES: usize = 4;
+const LANES: usize = 8;
 
 /// The three super-features of a chunk, 48 bits each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,18 +77,15 @@ impl Similarity {
         };
         let lane_len = chunk.len() / LANES;
         let (lanes, tail) = chunk.split_at(lane_len * LANES);
+        let lanes: [&[u8]; LANES] = std::array::from_fn(|lane| &lanes[lane * lane_len..][..lane_len]);
         let mut hashes = [0u32; LANES];
-        let (a, rest) = lanes.split_at(lane_len);
-        let (b, rest) = rest.split_at(lane_len);
-        let (c, d) = rest.split_at(lane_len);
-        for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
-            let bytes = [*a, *b, *c, *d];
-            let mut any = false;
-            for (hash, byte) in hashes.iter_mut().zip(bytes) {
-                *hash = (*hash << 1).wrapping_add(self.gear[usize::from(byte)]);
-                any |= *hash & SAMPLE_MASK == 0;
+        for at in 0..lane_len {
+            let mut least = u32::MAX;
+            for (hash, lane) in hashes.iter_mut().zip(&lanes) {
+                *hash = (*hash << 1).wrapping_add(self.gear[usize::from(lane[at])]);
+                least = least.min(*hash & SAMPLE_MASK);
             }
-            if any {
+            if least == 0 {
                 hashes.iter().filter(|hash| **hash & SAMPLE_MASK == 0).for_each(|hash| sample(*hash));
             }
         }
