@@ -9,6 +9,7 @@ mod slot;
 
 use std::collections::HashSet;
 use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use dbvault_format::id::{ChunkId, PackName, Salt, SessionId};
 use dbvault_format::index_segment::{IndexSegment, PackListing};
@@ -27,6 +28,8 @@ use slot::Slot;
 pub(crate) struct ChunkIndex {
     database: RwLock<Database>,
     slot: Slot,
+    /// Whether the database has failed since it was made or opened.
+    failed: AtomicBool,
 }
 
 impl ChunkIndex {
@@ -34,8 +37,17 @@ impl ChunkIndex {
     /// repository or of another version is made anew.
     pub(crate) fn open(repo: &Repository, view: &View, monitor: &dyn Monitor) -> Result<ChunkIndex> {
         let slot = Slot::take(&repo.cache_dir())?;
-        let database = Database::open(slot.path(), &repo.id).or_else(|_| slot.wipe(&repo.id))?;
-        let index = ChunkIndex { database: RwLock::new(database), slot };
+        let known = if slot.is_distrusted() { None } else { Database::open(slot.path(), &repo.id).ok() };
+        let (slot, database) = match known.map_or_else(|| slot.wipe(&repo.id), Ok) {
+            Ok(database) => (slot, database),
+            Err(e) => {
+                tracing::warn!("{e}; a temporary index is made");
+                let slot = Slot::temporary()?;
+                let database = slot.wipe(&repo.id)?;
+                (slot, database)
+            }
+        };
+        let index = ChunkIndex { database: RwLock::new(database), slot, failed: AtomicBool::new(false) };
         index.update(repo, view, monitor)?;
         Ok(index)
     }
@@ -54,6 +66,7 @@ impl ChunkIndex {
             let mut database = self.write();
             database.close();
             *database = self.slot.wipe(&repo.id)?;
+            self.failed.store(false, Ordering::Relaxed);
         }
         self.catch_up(repo, view, monitor)
     }
@@ -92,22 +105,31 @@ impl ChunkIndex {
 
     /// All known copies of a chunk; none where it is not in the repository.
     pub(crate) fn locate(&self, id: &ChunkId) -> Result<Vec<Location>> {
-        self.read().locate(id)
+        self.noted(self.read().locate(id))
     }
 
     /// What is known of a pack, by its number in this cache.
     pub(crate) fn pack(&self, number: u32) -> Result<PackInfo> {
-        self.read().pack(number)
+        self.noted(self.read().pack(number))
     }
 
     /// Chunks that share a super-feature with `features`, best guess first.
     pub(crate) fn similar(&self, features: &SuperFeatures) -> Result<Vec<ChunkId>> {
-        self.read().similar(features)
+        self.noted(self.read().similar(features))
     }
 
     /// Adds one pack that `session` has stored; gives its number.
     pub(crate) fn add_pack(&self, session: &SessionId, pack: &PackListing) -> Result<u32> {
-        self.read().add_pack(session, pack)
+        self.noted(self.read().add_pack(session, pack))
+    }
+
+    /// Sees to it that a database that fails is not opened again.
+    fn noted<T>(&self, result: Result<T>) -> Result<T> {
+        let failed = matches!(result, Err(crate::Error::Cache { .. }));
+        if failed && !self.failed.swap(true, Ordering::Relaxed) {
+            self.slot.distrust();
+        }
+        result
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Database> {

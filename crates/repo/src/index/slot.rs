@@ -41,9 +41,29 @@ impl Slot {
                 return Ok(Slot { path, _lock: Some(lock), _temporary: None });
             }
         }
+        Slot::temporary()
+    }
+
+    /// A slot that goes away with the process.
+    pub(super) fn temporary() -> Result<Slot> {
         let temporary = tempfile::Builder::new().prefix("dbvault-index-").tempdir();
-        let temporary = temporary.map_err(|e| cache_error(parent, &e))?;
+        let temporary = temporary.map_err(|e| cache_error(&std::env::temp_dir(), &e))?;
         Ok(Slot { path: temporary.path().join("index"), _lock: None, _temporary: Some(temporary) })
+    }
+
+    /// Remembers that what is in the slot has failed: whoever opens it next makes it anew.
+    pub(super) fn distrust(&self) {
+        // Where even this can't be written, the next one finds out for itself.
+        let _ = File::create(self.mark());
+    }
+
+    /// Whether what is in the slot has failed before.
+    pub(super) fn is_distrusted(&self) -> bool {
+        self.mark().exists()
+    }
+
+    fn mark(&self) -> PathBuf {
+        self.path.with_extension("failed")
     }
 
     /// Directory of the database.
@@ -60,6 +80,7 @@ impl Slot {
             Err(e) => Err(e),
         };
         removed.map_err(|e| cache_error(&self.path, &e))?;
+        let _ = fs::remove_file(self.mark());
         Database::create(&self.path, repo)
     }
 }
