@@ -14,6 +14,10 @@ pub enum TrashAction {
     /// The archive is back.
     #[n(1)]
     Undelete,
+    /// A collection has begun to free what only this archive uses: it can't come back. Written before the
+    /// collection marks, so that no undelete comes between marking and freeing.
+    #[n(2)]
+    Collect,
 }
 
 /// Body of `trash/<session>/<n>`. The mark with the highest number counts; marks are never changed.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use dbvault_format::header::ObjectKind;
 use dbvault_format::id::SessionId;
 use dbvault_format::manifest::ArchiveManifest;
+use dbvault_storage::ErrorKind;
 
 use crate::{Error, Repository, Result, layout};
 
@@ -45,6 +46,8 @@ impl Repository {
                 }
                 Ok(None) => {}
                 Err(e @ (Error::Damaged { .. } | Error::Newer { .. })) => list.damaged.push((id, e)),
+                // Collected since it was listed.
+                Err(Error::Storage(e)) if e.kind() == ErrorKind::NotFound => {}
                 Err(e) => return Err(e),
             }
         }

@@ -124,6 +124,11 @@ impl BackupTxn {
         Ok(PendingEntry(EntryRecord { meta, stream, sizes, duration_ms, report: EntryReport::default() }))
     }
 
+    /// Entries that are part of the archive so far, in order.
+    pub fn entries(&self) -> &[EntryRecord] {
+        &self.entries
+    }
+
     /// Makes an entry part of the archive: its source has ended well.
     pub fn finish_entry(&mut self, pending: PendingEntry, report: EntryReport) {
         self.entries.push(EntryRecord { report, ..pending.0 });
@@ -131,7 +136,7 @@ impl BackupTxn {
 
     /// Makes everything durable, then the archive visible: the only moment at which it comes to be.
     ///
-    /// Errors: no archive is there, but for a failure to remove the registration, which does no harm.
+    /// Errors: no archive is there, or, where the very last flush failed, one that a crash may take away.
     /// [`Error::Poisoned`] where a stream could not be stored.
     pub fn commit(self) -> Result<ArchiveManifest> {
         if self.failed {
@@ -160,13 +165,20 @@ impl BackupTxn {
             comment: options.comment,
         };
         commit_slot(&repo, &manifest)?;
-        session.end()?;
+        if let Err(e) = session.end() {
+            // The archive is there. A registration that stays makes a collection look at its slot, no more.
+            tracing::warn!("the registration of this backup stays behind: {e}");
+        }
         Ok(manifest)
     }
 
     /// Ends without an archive, but keeps what was stored so far where the next backup finds it.
     pub fn suspend(self) -> Result<()> {
-        let kept = self.pipeline.finish();
+        let kept = match self.pipeline.finish() {
+            // Storing failed before: what the segments list by now is kept.
+            Err(Error::Poisoned) => Ok(()),
+            kept => kept,
+        };
         self.session.end()?;
         kept?;
         Ok(self.repo.storage.flush()?)

@@ -124,9 +124,4 @@ impl ChunkReader {
             Error::reading(name.unwrap_or_default(), e)
         })
     }
-
-    /// Forgets what it remembers of packs, after the index was made anew.
-    pub(crate) fn forget(&self) {
-        self.packs.forget();
-    }
 }

@@ -88,7 +88,7 @@ pub enum Error {
     ArchiveState {
         /// Which archive.
         id: SessionId,
-        /// `deleted` or `not deleted`.
+        /// `deleted`, `not deleted` or `being collected`.
         state: &'static str,
     },
     /// No key slot with this id.
@@ -96,6 +96,12 @@ pub enum Error {
     NoSuchSlot {
         /// Which slot.
         id: SlotId,
+    },
+    /// There are as many key slots as a reader looks at.
+    #[error("there are {count} key slots already")]
+    TooManySlots {
+        /// How many.
+        count: usize,
     },
     /// The last key slot can't be removed.
     #[error("key slot {id} is the last one")]

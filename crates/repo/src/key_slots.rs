@@ -104,9 +104,13 @@ impl Repository {
         Ok(slots)
     }
 
-    /// Adds a key slot. The data is not touched.
+    /// Adds a key slot. The data is not touched. Errors: [`Error::TooManySlots`].
     pub fn add_key(&self, secret: &Secret, label: &str) -> Result<SlotId> {
         let place = SlotPlace { storage: &*self.storage, repo: &self.id };
+        let count = read_all(&*self.storage)?.len();
+        if count >= SLOTS_MAX {
+            return Err(Error::TooManySlots { count });
+        }
         let id = add(&place, &self.master, secret, KdfWork::DEFAULT, label)?;
         self.storage.flush()?;
         Ok(id)
@@ -117,13 +121,20 @@ impl Repository {
     /// Errors: [`Error::NoSuchSlot`], [`Error::LastSlot`].
     pub fn remove_key(&self, id: &SlotId) -> Result<()> {
         let slots = read_all(&*self.storage)?;
-        if !slots.iter().any(|(slot, _)| slot == id) {
+        let Some((_, bytes)) = slots.iter().find(|(slot, _)| slot == id) else {
             return Err(Error::NoSuchSlot { id: *id });
-        }
+        };
         if slots.len() == 1 {
             return Err(Error::LastSlot { id: *id });
         }
-        self.storage.delete(&layout::key_slot(id))?;
+        let key = layout::key_slot(id);
+        self.storage.delete(&key)?;
+        if read_all(&*self.storage)?.is_empty() {
+            // Somebody else removed the other one at the same moment.
+            self.storage.put_new(&key, &[bytes])?;
+            self.storage.flush()?;
+            return Err(Error::LastSlot { id: *id });
+        }
         Ok(self.storage.flush()?)
     }
 
@@ -137,9 +148,8 @@ impl Repository {
 
     /// Removes the slots of repositories that never came to be: those that were there before `config`.
     pub(crate) fn remove_foreign_slots(&self) -> Result<()> {
-        let foreign = |(id, bytes): &(SlotId, Vec<u8>)| {
-            key_slot::note(&self.master, (&self.id, id), bytes).is_err()
-        };
+        let foreign =
+            |(id, bytes): &(SlotId, Vec<u8>)| key_slot::note(&self.master, (&self.id, id), bytes).is_err();
         for (id, _) in read_all(&*self.storage)?.into_iter().filter(foreign) {
             self.storage.delete(&layout::key_slot(&id))?;
         }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use dbvault_format::id::PackName;
 use dbvault_format::pack::RecordOpener;
 use dbvault_storage::ErrorKind;
 
@@ -23,7 +24,7 @@ const OPENERS_MAX: usize = 1024;
 pub(crate) struct PackReader {
     repo: Repository,
     index: Arc<ChunkIndex>,
-    openers: Mutex<HashMap<u32, (PackInfo, Arc<RecordOpener>)>>,
+    openers: Mutex<HashMap<PackName, Arc<RecordOpener>>>,
 }
 
 impl PackReader {
@@ -98,23 +99,15 @@ impl PackReader {
 
     /// What the index knows of a pack, and its key.
     pub(crate) fn pack(&self, number: u32) -> Result<(PackInfo, Arc<RecordOpener>)> {
-        let lock = || self.openers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = lock().get(&number) {
-            return Ok(known.clone());
-        }
         let info = self.index.pack(number)?;
-        let opener = Arc::new(RecordOpener::new(&self.repo.keys.pack, self.repo.id, &info.salt));
-        let mut openers = lock();
+        // By name: numbers mean other packs after the index was made anew.
+        let mut openers = self.openers.lock().unwrap_or_else(PoisonError::into_inner);
         if openers.len() == OPENERS_MAX {
             openers.clear();
         }
-        openers.insert(number, (info.clone(), opener.clone()));
+        let make = || Arc::new(RecordOpener::new(&self.repo.keys.pack, self.repo.id, &info.salt));
+        let opener = openers.entry(info.name).or_insert_with(make).clone();
         Ok((info, opener))
-    }
-
-    /// Forgets what it knows of packs: their numbers may mean others after the index was made anew.
-    pub(crate) fn forget(&self) {
-        self.openers.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 

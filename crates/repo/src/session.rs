@@ -8,6 +8,7 @@ use dbvault_format::header::ObjectKind;
 use dbvault_format::id::SessionId;
 use dbvault_format::object::to_cbor;
 use dbvault_format::session::SessionRecord;
+use dbvault_storage::ErrorKind;
 
 use crate::repository::now_ms;
 use crate::{Repository, Result, entropy, layout};
@@ -40,6 +41,8 @@ impl Session {
                 // A heartbeat that fails is tried again at the next one; 95 have to fail before it matters.
                 match write_record(&beating, &owner, number) {
                     Ok(()) => number += 1,
+                    // Written, and the answer lost: nobody else writes under this session.
+                    Err(crate::Error::Storage(e)) if e.kind() == ErrorKind::AlreadyExists => number += 1,
                     Err(e) => tracing::warn!("heartbeat not written: {e}"),
                 }
             }

@@ -92,7 +92,6 @@ impl Reader {
     pub(crate) fn update(&self, view: &View) -> Result<()> {
         let _alone = self.refresh.lock().unwrap_or_else(PoisonError::into_inner);
         self.index.update(&self.repo, view, &*self.monitor)?;
-        self.chunks.forget();
         Ok(())
     }
 
@@ -105,7 +104,6 @@ impl Reader {
                 let _alone = self.refresh.lock().unwrap_or_else(PoisonError::into_inner);
                 let view = View::load(&self.repo)?;
                 self.index.rebuild(&self.repo, &view, &*self.monitor)?;
-                self.chunks.forget();
                 self.chunks.fetch(ids).into_iter().collect()
             }
             done => done,

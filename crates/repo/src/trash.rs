@@ -32,13 +32,14 @@ impl Repository {
             self.client.check_interrupt()?;
             let last = self.last_numbers()?.get(id).copied();
             let mark = last.map(|number| self.read_mark(id, number)).transpose()?.flatten();
-            let deleted = mark.is_some_and(|mark| mark.action == TrashAction::Delete);
-            match (deleted, action) {
-                (true, TrashAction::Delete) => return Err(Error::ArchiveState { id: *id, state: "deleted" }),
-                (false, TrashAction::Undelete) => {
-                    return Err(Error::ArchiveState { id: *id, state: "not deleted" });
-                }
-                _ => {}
+            let state = match (mark.map(|mark| mark.action), action) {
+                (Some(TrashAction::Collect), _) => Some("being collected"),
+                (Some(TrashAction::Delete), TrashAction::Delete) => Some("deleted"),
+                (None | Some(TrashAction::Undelete), TrashAction::Undelete) => Some("not deleted"),
+                _ => None,
+            };
+            if let Some(state) = state {
+                return Err(Error::ArchiveState { id: *id, state });
             }
             let mark =
                 TrashMark { archive: *id, action, marked_ms: now_ms(), host: self.client.host.clone() };
@@ -55,7 +56,8 @@ impl Repository {
     pub(crate) fn deleted_archives(&self) -> Result<HashMap<SessionId, i64>> {
         let mut deleted = HashMap::new();
         for (id, number) in self.last_numbers()? {
-            if let Some(mark) = self.read_mark(&id, number)?.filter(|mark| mark.action == TrashAction::Delete)
+            if let Some(mark) =
+                self.read_mark(&id, number)?.filter(|mark| mark.action != TrashAction::Undelete)
             {
                 deleted.insert(id, mark.marked_ms);
             }

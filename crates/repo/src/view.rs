@@ -53,7 +53,7 @@ impl View {
         }
         for key in repo.list_keys(&layout::archives())? {
             if let Some(id) = layout::parse_archive(&key) {
-                view.outcomes.insert(id, read_outcome(repo, &key)?);
+                view.outcomes.extend(read_outcome(repo, &key)?.map(|outcome| (id, outcome)));
             }
         }
         view.segments = repo.list_keys(&layout::index())?;
@@ -143,20 +143,22 @@ pub(crate) enum Standing {
 
 /// Reads which of the two kinds an archive slot is. Only a tombstone is opened: one damaged byte must not make
 /// an archive look like one, and its chunks like waste.
-fn read_outcome(repo: &Repository, key: &Key) -> Result<Outcome> {
+fn read_outcome(repo: &Repository, key: &Key) -> Result<Option<Outcome>> {
     use dbvault_format::header::{HEADER_BYTES, Header};
     let head = repo.storage.get(key, Some(0..HEADER_BYTES as u64));
     let kinds = [ObjectKind::Archive, ObjectKind::Fence];
     // A slot whose head can't be read is taken for an archive: its chunks must stay.
     match head.map(|head| Header::decode(&head, &kinds).map(|(header, _)| header.kind)) {
         Ok(Ok(ObjectKind::Fence)) => match repo.get_sealed(key, &[ObjectKind::Fence]) {
-            Ok(_) => Ok(Outcome::Fenced),
-            Err(Error::Damaged { .. }) => Ok(Outcome::Committed),
+            Ok(_) => Ok(Some(Outcome::Fenced)),
+            Err(Error::Damaged { .. }) => Ok(Some(Outcome::Committed)),
             Err(e) => Err(e),
         },
         Ok(Err(e @ dbvault_format::Error::Newer { .. })) => Err(Error::reading(key.as_str(), e)),
-        Ok(_) => Ok(Outcome::Committed),
-        Err(e) if e.kind() == ErrorKind::ShortRead => Ok(Outcome::Committed),
+        Ok(_) => Ok(Some(Outcome::Committed)),
+        // Collected since it was listed.
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) if e.kind() == ErrorKind::ShortRead => Ok(Some(Outcome::Committed)),
         Err(e) => Err(e.into()),
     }
 }
