@@ -43,7 +43,8 @@ lint: ## check formatting, clippy's lints and the shell scripts
 
 doc: ## build the documentation of the crates; a warning is an error
 	@scripts/install-deps build
-	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" \
+		cargo doc --release --locked --workspace --no-deps --document-private-items
 
 deny: ## check licences, sources and known weaknesses of what is built in
 	@scripts/install-deps deny
