@@ -142,8 +142,11 @@ impl BackupTxn {
         if self.failed {
             return Err(Error::Poisoned);
         }
+        if let Err(stop) = self.repo.client.check_interrupt() {
+            self.suspend()?;
+            return Err(stop);
+        }
         let BackupTxn { repo, session, pipeline, monitor, options, started_ms, entries, .. } = self;
-        repo.client.check_interrupt()?;
         let table = store_table(&pipeline, &entries)?;
         monitor.phase(Phase::Commit);
         pipeline.finish()?;

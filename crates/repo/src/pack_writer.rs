@@ -122,6 +122,11 @@ impl PackWriter {
         lock(&self.shared.claims).remove(id);
     }
 
+    /// Ends storing: a part of the session has failed, so that it can't commit, and nothing more is worth while.
+    pub(crate) fn poison(&self) {
+        self.shared.failed.store(true, Ordering::SeqCst);
+    }
+
     /// Seals a claimed chunk into one of the open packs, then opens it again, decodes it and compares its id,
     /// so that nothing is published that could not be read. Gives the length of the record, bytes.
     ///
@@ -134,7 +139,7 @@ impl PackWriter {
             .open(ordinal, &entry, &mut record)
             .and_then(|()| Decoder::new().decode(entry.codec, &record, entry.plain_len as usize, chunk.base));
         if !plain.is_ok_and(|plain| self.repo.keys.chunk_id(&plain) == entry.id) {
-            self.shared.failed.store(true, Ordering::SeqCst);
+            self.poison();
             return Err(Error::Verify { id: entry.id });
         }
         let whole = take_if(&pack, |pack| {
@@ -203,9 +208,9 @@ impl PackWriter {
     /// Waits until the threads have stored what they were given.
     fn join(&mut self) {
         self.queue = None;
-        for thread in self.threads.drain(..) {
+        for thread in std::mem::take(&mut self.threads) {
             if thread.join().is_err() {
-                self.shared.failed.store(true, Ordering::SeqCst);
+                self.poison();
             }
         }
     }

@@ -21,6 +21,7 @@ use dbvault_format::pack::ChunkEntry;
 use dbvault_format::similarity::{Similarity, SuperFeatures};
 
 use crate::chunk_reader::ChunkReader;
+use crate::index::Location;
 use crate::monitor::{Counter, Monitor};
 use crate::pack_writer::{Encoded, PackWriter};
 use crate::reuse::Reuse;
@@ -197,6 +198,9 @@ impl Pipeline {
         for batch in jobs {
             let stored = self.store_batch(&batch, &mut encoder);
             let failed = stored.is_err();
+            if failed {
+                self.packs.poison();
+            }
             // Nobody is there to hear of it only when another worker has failed already.
             let _ = results.send(stored);
             let _ = spent.send(batch.bytes);
@@ -253,19 +257,20 @@ impl Pipeline {
                 if location.entry.depth < self.repo.params.delta_depth_max {
                     return Ok(Some((location.entry.id, location.entry.depth)));
                 }
-                found = match &location.entry.base {
-                    Some(base) => self.root_of(base)?,
-                    None => None,
-                };
+                found = self.root_of(&location)?;
             }
         }
         Ok(None)
     }
 
-    fn root_of(&self, id: &ChunkId) -> Result<Option<crate::index::Location>> {
-        let mut found = self.reuse.find(id)?;
-        while let Some(base) = found.as_ref().and_then(|location| location.entry.base) {
-            found = self.reuse.find(&base)?;
+    /// The chunk at the end of the chain that `location` is stored against.
+    fn root_of(&self, location: &Location) -> Result<Option<Location>> {
+        let (mut next, mut limit) = (location.entry.base, location.entry.depth);
+        let mut found = None;
+        while let Some(base) = next {
+            found = self.reuse.find_below(&base, limit)?;
+            next = found.as_ref().and_then(|location| location.entry.base);
+            limit = found.as_ref().map_or(0, |location| location.entry.depth);
         }
         Ok(found)
     }
@@ -346,8 +351,9 @@ impl Pipeline {
             while let Some(batch) = waiting.remove(&next) {
                 next += 1;
                 sizes.add(&batch.sizes);
-                for item in batch.items {
-                    builder.push(item, &mut store)?;
+                let built = batch.items.into_iter().try_for_each(|item| builder.push(item, &mut store));
+                if let Err(e) = built {
+                    failure.get_or_insert(e);
                 }
             }
         }

@@ -4,7 +4,7 @@
 //! every chunk it must be decoded against. A pack that only sessions without an archive list is adopted: the
 //! session lists it again in a segment of its own, so that a collection sees it used.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dbvault_format::id::{ChunkId, PackName, SessionId};
@@ -34,8 +34,8 @@ struct State {
     shards: HashMap<u8, HashMap<PackName, u64>>,
     /// Adopted packs that no segment of this session lists yet.
     adopted: BTreeSet<u32>,
-    /// Chunks whose whole chain has been found good.
-    bases: HashSet<ChunkId>,
+    /// Chunks whose whole chain has been found good, and the depth of the copy that was.
+    bases: HashMap<ChunkId, u8>,
     /// Whether the user has been told that the cache fails.
     cache_failed: bool,
 }
@@ -48,6 +48,12 @@ impl Reuse {
 
     /// Where the chunk is, if it may be reused; its pack is adopted where that is needed.
     pub(crate) fn find(&self, id: &ChunkId) -> Result<Option<Location>> {
+        self.find_below(id, u8::MAX)
+    }
+
+    /// The same, of copies of a depth less than `limit`. A base is looked for below what is stored against it:
+    /// two sessions may have stored two chunks each against the other, and that must not lead in circles.
+    pub(crate) fn find_below(&self, id: &ChunkId, limit: u8) -> Result<Option<Location>> {
         let locations = match self.index.locate(id) {
             // A failing cache costs space, not safety: the chunk is stored again.
             Err(e @ Error::Cache { .. }) => {
@@ -58,7 +64,7 @@ impl Reuse {
             }
             found => found?,
         };
-        for location in locations {
+        for location in locations.into_iter().filter(|location| location.entry.depth < limit) {
             if self.pack_usable(location.pack)? && self.base_usable(&location)? {
                 return Ok(Some(location));
             }
@@ -68,19 +74,19 @@ impl Reuse {
 
     fn base_usable(&self, location: &Location) -> Result<bool> {
         let Some(base) = location.entry.base else { return Ok(true) };
-        if self.lock().bases.contains(&base) {
+        let limit = location.entry.depth;
+        if self.lock().bases.get(&base).is_some_and(|depth| *depth < limit) {
             return Ok(true);
         }
-        // The depth of a base is less than that of what is stored against it, so this ends.
-        let usable = self.find(&base)?.is_some_and(|found| found.entry.depth < location.entry.depth);
-        if usable {
+        let found = self.find_below(&base, limit)?;
+        if let Some(found) = &found {
             let mut state = self.lock();
             if state.bases.len() == BASES_MAX {
                 state.bases.clear();
             }
-            state.bases.insert(base);
+            state.bases.insert(base, found.entry.depth);
         }
-        Ok(usable)
+        Ok(found.is_some())
     }
 
     fn pack_usable(&self, number: u32) -> Result<bool> {

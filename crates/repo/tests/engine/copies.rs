@@ -69,7 +69,8 @@ fn chunks_that_are_each_stored_against_the_other_are_read_from_their_whole_copie
     ];
     list_first(&storage, &repo, packs);
     let repo = open(storage, &dir.path().join("elsewhere")).unwrap();
-    assert_archives(&repo, &[("archive".to_owned(), data)].into(), None);
+    backup_on(&repo, "next", Grid::Fixed(16 << 10), &data).unwrap();
+    assert_archives(&repo, &[("archive".to_owned(), data.clone()), ("next".to_owned(), data)].into(), None);
     assert_clean(&repo);
 }
 
