@@ -1,7 +1,11 @@
 //! Faults made to happen to the real program: whatever breaks, there is no archive of it, the archives before
 //! are whole, and the next backup works with no manual step.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failed test says so, and a skipped one its name"
+)]
 
 mod cli_support;
 

@@ -1,8 +1,8 @@
 //! The way of a stream into the repository: cut, name, dedup, find a base, compress, seal, verify.
 //!
-//! One thread reads and cuts; it sends batches through a bounded queue to as many workers as there are cores.
-//! A last thread puts the results in order again and builds the chunk list. Memory does not depend on the
-//! length of the stream.
+//! One thread reads, one cuts, and as many workers as there are cores do the rest; bounded queues lie between
+//! them. A last thread puts the results in order again and builds the chunk list. Memory does not depend on
+//! the length of the stream.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
@@ -30,7 +30,7 @@ use crate::{Error, Repository, Result};
 /// Bytes of a stream that are handed to a worker at once.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Batches that wait for a worker.
+/// Batches that wait for a worker, and as many blocks for the one who cuts.
 const BATCH_QUEUE_MAX: usize = 2;
 
 /// A delta of at most this part of its chunk is taken without looking at the alternative.
@@ -48,10 +48,21 @@ pub(crate) struct Pipeline {
     monitor: Arc<dyn Monitor>,
 }
 
+/// Bytes of a stream as they were read, behind as much room as the rest of the block before can need.
+struct Block {
+    bytes: Vec<u8>,
+    /// Where the bytes end.
+    end: usize,
+    /// Whether the stream does.
+    ended: bool,
+}
+
 /// Consecutive chunks of a stream.
 struct Batch {
     number: u64,
     bytes: Vec<u8>,
+    /// Where the first chunk begins.
+    start: usize,
     /// Lengths of the chunks; together as much of `bytes` as belongs to this batch.
     lens: Vec<usize>,
 }
@@ -101,6 +112,11 @@ impl Pipeline {
         body: &mut dyn Read,
     ) -> Result<(StreamRef, Sizes)> {
         let workers = thread::available_parallelism().map_or(1, usize::from);
+        let room = match grid {
+            Grid::Content => self.chunker.window_bytes(),
+            Grid::Fixed(bytes) => (bytes as usize).clamp(1, CHUNK_BYTES_MAX),
+        };
+        let (blocks, uncut) = bounded::<Block>(BATCH_QUEUE_MAX);
         let (batches, jobs) = bounded::<Batch>(BATCH_QUEUE_MAX);
         let (results, stored) = unbounded::<Result<Stored>>();
         let (spent, buffers) = unbounded::<Vec<u8>>();
@@ -110,13 +126,13 @@ impl Pipeline {
                 scope.spawn(move || self.work(&jobs, &results, &spent));
             }
             drop((jobs, results, spent));
+            scope.spawn(move || self.cut_blocks(grid, room, &uncut, &batches));
             let list = scope.spawn(move || self.build_list(&stored));
-            let read = self.cut_stream(name, grid, body, &batches, &buffers);
-            drop(batches);
+            let read = self.read_blocks(name, room, body, &blocks, &buffers);
+            drop(blocks);
             let list = list.join().unwrap_or(Err(Error::Poisoned));
-            // When storing fails, reading ends because nobody takes batches any more.
+            // When storing fails, reading ends because nobody takes blocks any more.
             match (read, list) {
-                (Err(Error::Poisoned), Ok(_)) => Err(Error::Poisoned),
                 (Err(Error::Poisoned), Err(e)) => Err(e),
                 (Err(e), _) | (Ok(()), Err(e)) => Err(e),
                 (Ok(()), Ok(stream)) => Ok(stream),
@@ -129,43 +145,49 @@ impl Pipeline {
         self.packs.finish()
     }
 
-    fn cut_stream(
+    /// Reads the stream into blocks, each behind `room` bytes.
+    fn read_blocks(
         &self,
         name: &str,
-        grid: Grid,
+        room: usize,
         body: &mut dyn Read,
-        batches: &Sender<Batch>,
+        blocks: &Sender<Block>,
         buffers: &Receiver<Vec<u8>>,
     ) -> Result<()> {
-        let window = match grid {
-            Grid::Content => self.chunker.window_bytes(),
-            Grid::Fixed(bytes) => (bytes as usize).clamp(1, CHUNK_BYTES_MAX),
-        };
-        let capacity = BATCH_BYTES.max(window) + window;
-        let (mut bytes, mut filled, mut number) = (vec![0; capacity], 0, 0);
-        let mut recent = RecentCandidates::default();
         loop {
-            let ended = self.fill(name, body, &mut bytes, &mut filled)?;
-            let (mut lens, mut at) = (Vec::new(), 0);
-            while at < filled && (ended || filled - at >= window) {
-                let rest = &bytes[at..filled];
+            let mut bytes = buffers.try_recv().unwrap_or_default();
+            bytes.resize(room + BATCH_BYTES, 0);
+            let mut end = room;
+            let ended = self.fill(name, body, &mut bytes, &mut end)?;
+            blocks.send(Block { bytes, end, ended }).map_err(|_| Error::Poisoned)?;
+            if ended {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Cuts blocks into batches of chunks. What is left of a block, too short to cut without seeing more, goes
+    /// before the next one. Ends when the stream does, or reading, or storing.
+    fn cut_blocks(&self, grid: Grid, room: usize, blocks: &Receiver<Block>, batches: &Sender<Batch>) {
+        let mut recent = RecentCandidates::default();
+        let mut rest = Vec::new();
+        for (number, Block { mut bytes, end, ended }) in (0..).zip(blocks) {
+            let start = room - rest.len();
+            bytes[start..room].copy_from_slice(&rest);
+            let (mut lens, mut at) = (Vec::new(), start);
+            while at < end && (ended || end - at >= room) {
                 let len = match grid {
-                    Grid::Content => self.chunker.cut(rest, &mut recent),
-                    Grid::Fixed(_) => window.min(rest.len()),
+                    Grid::Content => self.chunker.cut(&bytes[at..end], &mut recent),
+                    Grid::Fixed(_) => room.min(end - at),
                 };
                 lens.push(len);
                 at += len;
             }
-            let mut next = buffers.try_recv().unwrap_or_default();
-            next.resize(capacity, 0);
-            next[..filled - at].copy_from_slice(&bytes[at..filled]);
-            let batch = Batch { number, bytes: std::mem::replace(&mut bytes, next), lens };
-            batches.send(batch).map_err(|_| Error::Poisoned)?;
-            if ended {
-                return Ok(());
+            rest.clear();
+            rest.extend_from_slice(&bytes[at..end]);
+            if batches.send(Batch { number, bytes, start, lens }).is_err() {
+                return;
             }
-            filled -= at;
-            number += 1;
         }
     }
 
@@ -213,7 +235,7 @@ impl Pipeline {
     fn store_batch(&self, batch: &Batch, encoder: &mut Encoder) -> Result<Stored> {
         let mut stored = Stored { number: batch.number, items: Vec::new(), sizes: Sizes::default() };
         let mut new = Vec::new();
-        let mut at = 0;
+        let mut at = batch.start;
         for len in &batch.lens {
             let plain = &batch.bytes[at..at + len];
             at += len;

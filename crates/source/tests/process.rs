@@ -170,13 +170,15 @@ fn a_child_is_fed_and_its_failure_explains_a_broken_pipe() {
 #[test]
 fn a_child_that_does_not_read_can_be_interrupted() {
     let interrupt = Interrupt::default();
-    let mut writer = shell("sleep 65432").interrupt(&interrupt).spawn_writer().unwrap();
+    // A time that no other run of this test sleeps.
+    let seconds = (10_000_000 + std::process::id()).to_string();
+    let mut writer = shell(&format!("sleep {seconds}")).interrupt(&interrupt).spawn_writer().unwrap();
     set_after(&interrupt, 100);
     let start = Instant::now();
     assert!(matches!(writer.feed(&mut io::repeat(1)), Err(Error::Interrupted)));
     drop(writer);
     assert!(start.elapsed() < Duration::from_secs(1));
-    assert!(common::processes_with(&["sleep", "65432"]).is_empty());
+    assert!(common::processes_with(&["sleep", &seconds]).is_empty());
 }
 
 #[test]
