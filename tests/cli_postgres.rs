@@ -7,6 +7,7 @@ mod cli_support;
 use std::process::Command;
 
 use cli_support::{Home, Run, run};
+use dbvault_testkit::dump_series::{DATABASE, DumpSeries};
 use dbvault_testkit::postgres_server::PostgresServer;
 
 fn with_users() -> PostgresServer {
@@ -53,6 +54,30 @@ fn a_database_goes_in_and_comes_back() {
     let beside = dbvault(&home, &server, "restore --archive latest --database users --to users_test");
     assert_eq!(beside.code, 0, "{beside:#?}");
     assert_eq!(count(&server, "users_test"), "1000");
+}
+
+/// Megabytes of the large database; `DBVAULT_TEST_MB` makes it larger.
+const LARGE_MEGABYTES: u32 = 30;
+
+#[test]
+fn a_large_database_comes_back_from_each_of_its_days() {
+    let megabytes = std::env::var("DBVAULT_TEST_MB").ok().and_then(|megabytes| megabytes.parse().ok());
+    let (home, server) = (Home::with_repository(), PostgresServer::start().unwrap());
+    let mut series = DumpSeries::create(&server, megabytes.unwrap_or(LARGE_MEGABYTES)).unwrap();
+    let mut days = Vec::new();
+    for day in ["monday", "tuesday", "wednesday"] {
+        let words = format!("backup --postgres {DATABASE} --archive {day} --json");
+        let backup = dbvault(&home, &server, &words);
+        assert_eq!(backup.code, 0, "{backup:#?}");
+        days.push((day, server.row_hashes(DATABASE).unwrap()));
+        series.next_day().unwrap();
+    }
+    for (day, rows) in days {
+        let restored = dbvault(&home, &server, &format!("restore --archive {day} --to copy_of_{day}"));
+        assert_eq!(restored.code, 0, "{restored:#?}");
+        assert_eq!(server.row_hashes(&format!("copy_of_{day}")).unwrap(), rows, "{day}");
+    }
+    home.ok(["check", "--read-data"]);
 }
 
 #[test]
