@@ -31,7 +31,7 @@ pub struct ChunkerParams {
 
 impl Default for ChunkerParams {
     fn default() -> ChunkerParams {
-        ChunkerParams { min_bytes: 32 << 10, average_bytes: 128 << 10, max_bytes: 512 << 10 }
+        ChunkerParams { min_bytes: 64 << 10, average_bytes: 256 << 10, max_bytes: 1 << 20 }
     }
 }
 

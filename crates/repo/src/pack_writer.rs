@@ -152,25 +152,30 @@ impl PackWriter {
 
     /// Seals a chunk into an open pack, with a copy of the sealed bytes to verify.
     fn append(&self, chunk: &Encoded) -> Result<(SharedPack, Sealed)> {
-        let mut slot = lock(&self.open[self.pick()]);
-        let full = lock(&slot).as_ref().is_none_or(|pack| {
-            let over = pack.builder.len_with_bytes(chunk.stored.len()) > self.repo.params.pack_bytes as usize;
-            over && !pack.builder.is_empty()
-        });
-        if full {
+        let first = self.pick();
+        let mut fullest = (0, first);
+        for at in (first..self.open.len()).chain(0..first) {
+            let slot = lock(&self.open[at]);
+            match self.len_if_full(&slot, chunk) {
+                None => return seal_into(&slot, chunk),
+                Some(len_bytes) => fullest = fullest.max((len_bytes, at)),
+            }
+        }
+        // It fits nowhere: the pack that loses the least room by it is closed.
+        let mut slot = lock(&self.open[fullest.1]);
+        if self.len_if_full(&slot, chunk).is_some() {
             let old = std::mem::replace(&mut *slot, new_pack(&self.repo)?);
             self.close(&old)?;
         }
-        let shared = slot.clone();
-        let mut guard = lock(&shared);
-        let pack = guard.as_mut().ok_or(Error::Poisoned)?;
-        let opener = pack.builder.opener().clone();
-        let appended = pack.builder.append(chunk.entry.clone(), chunk.stored).map_err(Error::Format)?;
-        let sealed =
-            Sealed { opener, ordinal: appended.0, entry: appended.1.clone(), record: appended.2.to_vec() };
-        pack.unverified += 1;
-        drop(guard);
-        Ok((shared, sealed))
+        seal_into(&slot, chunk)
+    }
+
+    /// Length of a pack that has no room for the record, bytes; `None` where there is room.
+    fn len_if_full(&self, pack: &SharedPack, chunk: &Encoded) -> Option<usize> {
+        let pack = lock(pack);
+        let Some(OpenPack { builder, .. }) = pack.as_ref() else { return Some(usize::MAX) };
+        let fits = builder.len_with_bytes(chunk.stored.len()) <= self.repo.params.pack_bytes as usize;
+        if fits || builder.is_empty() { None } else { Some(builder.len_bytes()) }
     }
 
     /// Which open pack the next record goes to: not to be guessed from the order of the stream.
@@ -268,6 +273,17 @@ fn new_pack(repo: &Repository) -> Result<SharedPack> {
     let capacity_bytes = repo.params.pack_bytes as usize;
     let builder = PackBuilder::new(&repo.keys.pack, repo.id, entropy::salt()?, capacity_bytes);
     Ok(Arc::new(Mutex::new(Some(OpenPack { builder, unverified: 0, full: false }))))
+}
+
+fn seal_into(pack: &SharedPack, chunk: &Encoded) -> Result<(SharedPack, Sealed)> {
+    let mut guard = lock(pack);
+    let open = guard.as_mut().ok_or(Error::Poisoned)?;
+    let opener = open.builder.opener().clone();
+    let (ordinal, entry, record) =
+        open.builder.append(chunk.entry.clone(), chunk.stored).map_err(Error::Format)?;
+    let sealed = Sealed { opener, ordinal, entry: entry.clone(), record: record.to_vec() };
+    open.unverified += 1;
+    Ok((pack.clone(), sealed))
 }
 
 fn take_if(pack: &SharedPack, test: impl FnOnce(&mut OpenPack) -> bool) -> Option<OpenPack> {
