@@ -172,17 +172,20 @@ impl<'server> DumpSeries<'server> {
         file.metadata().map(|metadata| metadata.len()).map_err(failed)
     }
 
-    /// Lets a program write to its standard output, as a backup takes it: to a file it named itself it could
-    /// seek back and fill in offsets.
-    fn print(&self, program: &str, arguments: &[&str], file: &File) -> Result<(), String> {
-        let stdout = file.try_clone().map_err(|error| error.to_string())?;
+    /// Takes what a program prints through a pipe, as a backup does: in a file `pg_dump` would seek back and
+    /// fill in offsets.
+    fn print(&self, program: &str, arguments: &[&str], mut file: &File) -> Result<(), String> {
+        let failed = |error: std::io::Error| format!("{program}: {error}");
         let mut command = self.server.command(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(stdout);
-        let output = command.output().map_err(|error| format!("{program}: {error}"))?;
-        if !output.status.success() {
-            return Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim_end()));
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(failed)?;
+        let mut stdout = child.stdout.take().ok_or("a program without output")?;
+        std::io::copy(&mut stdout, &mut file).map_err(failed)?;
+        let output = child.wait_with_output().map_err(failed)?;
+        if output.status.success() {
+            return Ok(());
         }
-        Ok(())
+        Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim_end()))
     }
 }
 
