@@ -50,7 +50,7 @@ impl Peer {
 
     /// Fails when the tool does not bring back what it was given.
     pub(crate) fn probe(&self) -> Result<(), String> {
-        let bytes: Vec<u8> = (0..PROBE_BYTES).map(|index| (index * index >> 7) as u8).collect();
+        let bytes: Vec<u8> = (0..PROBE_BYTES).map(|index| ((index * index) >> 7) as u8).collect();
         self.start_afresh()?;
         let path = self.state.join("probe");
         fs::write(&path, &bytes).map_err(|error| error.to_string())?;

@@ -7,10 +7,12 @@ const MEGABYTES: u32 = 1000;
 const DAYS: u32 = 30;
 const ROUNDS: usize = 3;
 
-/// A tool that can't see small changes stores this share of every dump: about its compressed size.
-const STORED_SHARE: f64 = 0.27;
-/// A dump, the one after it, and the database itself with its indexes, in sizes of a dump.
+/// A tool that can't see small changes stores every dump anew: this share of it, for dumps grow in a month.
+const STORED_SHARE: f64 = 0.3;
+/// A dump, the one after it, the database itself with its indexes and what dbvault stores, in sizes of a dump.
 const WORKLOAD_SHARE: f64 = 5.0;
+/// Dumps stored at a time where there is no series, in repositories and copies of them.
+const DUMPS_STORED: u32 = 5;
 
 /// A question that the benchmark answers.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,11 +64,11 @@ impl Settings {
         whole && self.megabytes >= MEGABYTES && self.days >= DAYS && self.rounds >= ROUNDS
     }
 
-    /// Better no run than one that ends in the middle.
-    pub(crate) fn require_room(&self, work: &Path, peers: usize) -> Result<(), String> {
-        let days = if self.parts.contains(&Part::Series) { self.days + 1 } else { 2 };
-        // One tool more for dbvault and the copies of repositories that are kept for a while.
-        let share = WORKLOAD_SHARE + STORED_SHARE * f64::from(days) * (peers as f64 + 1.0);
+    /// Better no run than one that ends in the middle. `others` counts the tools beside dbvault.
+    pub(crate) fn require_room(&self, work: &Path, others: usize) -> Result<(), String> {
+        let series = if self.parts.contains(&Part::Series) { self.days + 1 } else { 0 };
+        let dumps = f64::from(series.max(DUMPS_STORED));
+        let share = WORKLOAD_SHARE + STORED_SHARE * dumps * others as f64;
         let needed = share * f64::from(self.megabytes) * 1e6;
         let space = rustix::fs::statvfs(work).map_err(|error| format!("{}: {error}", work.display()))?;
         let free = space.f_bavail as f64 * space.f_frsize as f64;
