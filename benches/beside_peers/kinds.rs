@@ -57,7 +57,7 @@ pub(crate) fn run(contest: &mut Contest, settings: &Settings, work: &Path) -> Re
 fn back_up(peer: &Peer, kind: Kind, archive: &str, dump: &Dump) -> Result<Usage, String> {
     if kind == Kind::Sqlite && peer.is_ours() {
         let path = dump.path.to_string_lossy();
-        let line = ["backup", "--sqlite", &path, "--name", "dump", "--archive", "ARCHIVE"];
+        let line = ["backup", "--sqlite", &path, "--name", "dump", "--archive", "{archive}"];
         return measure(peer.command(&line, archive), None);
     }
     measure(peer.backup(archive), Some(&dump.path))

@@ -56,7 +56,7 @@ fn dump_alone(contest: &mut Contest, server: &PostgresServer, title: &str) -> Re
 }
 
 fn back_up(peer: &Peer, server: &PostgresServer, archive: &str) -> Result<Usage, String> {
-    let line = ["backup", "--postgres", DATABASE, "--name", "dump", "--archive", "ARCHIVE"];
+    let line = ["backup", "--postgres", DATABASE, "--name", "dump", "--archive", "{archive}"];
     let mut command = peer.command(&line, archive);
     command.envs(server.env()).env("DBVAULT_PG_BINDIR", server.bin_dir());
     measure(command, None)
@@ -66,7 +66,7 @@ fn back_up(peer: &Peer, server: &PostgresServer, archive: &str) -> Result<Usage,
 fn verify(peer: &Peer, archive: &str, expected: &Fingerprint, work: &Path) -> Result<(), String> {
     let path = work.join("live.extracted");
     let output = path.to_string_lossy();
-    let line = ["extract", "--archive", "ARCHIVE", "--entry", "dump", "--force", "--output", &output];
+    let line = ["extract", "--archive", "{archive}", "--entry", "dump", "--force", "--output", &output];
     measure(peer.command(&line, archive), None)?;
     let found = fingerprint_but_time(&path)?;
     if found == *expected { Ok(()) } else { Err(format!("WRONG BYTES: {found} instead of {expected}")) }

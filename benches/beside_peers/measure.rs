@@ -74,13 +74,20 @@ pub(crate) fn measure(command: Command, input: Option<&Path>) -> Result<Usage, S
 
 /// Runs a command whose standard output must be `expected`. It goes through a pipe and is hashed beside it.
 pub(crate) fn measure_output(command: Command, expected: &Fingerprint) -> Result<Usage, String> {
-    let line = format!("{command:?}");
+    let line = line_of(&command);
     let (usage, received) = Run::start(command, Stdio::null(), Stdio::piped())?.end()?;
     match received {
         Some(received) if received == *expected => Ok(usage),
         Some(received) => Err(format!("WRONG BYTES from {line}: {received} instead of {expected}")),
         None => Err(format!("{line}: no output")),
     }
+}
+
+/// Program and arguments, without the environment.
+fn line_of(command: &Command) -> String {
+    let arguments = command.get_args().map(|argument| argument.to_string_lossy());
+    let words: Vec<_> = std::iter::once(command.get_program().to_string_lossy()).chain(arguments).collect();
+    words.join(" ")
 }
 
 /// A program under way.
@@ -93,7 +100,7 @@ struct Run {
 
 impl Run {
     fn start(mut command: Command, stdin: Stdio, stdout: Stdio) -> Result<Self, String> {
-        let line = format!("{command:?}");
+        let line = line_of(&command);
         let failed = |error: io::Error| format!("{line}: {error}");
         let errors = tempfile::tempfile().map_err(failed)?;
         command.stdin(stdin).stdout(stdout).stderr(errors.try_clone().map_err(failed)?);

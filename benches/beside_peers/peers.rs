@@ -1,6 +1,5 @@
 //! A tool on this machine, with a directory of its own for repository, configuration and caches.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -111,14 +110,14 @@ impl Peer {
     }
 
     /// The program in its own environment, for other arguments than those of the table.
-    pub(crate) fn command<S: AsRef<OsStr>>(&self, line: &[S], archive: &str) -> Command {
+    pub(crate) fn command(&self, line: &[&str], archive: &str) -> Command {
         let mut command = Command::new(&self.program);
         let (home, repository) = (self.home(), self.repository());
         let fill = |word: &str| {
-            let word = word.replace("REPO", &repository.to_string_lossy());
-            word.replace("HOME", &home.to_string_lossy()).replace("ARCHIVE", archive)
+            let word = word.replace("{repo}", &repository.to_string_lossy());
+            word.replace("{home}", &home.to_string_lossy()).replace("{archive}", archive)
         };
-        command.args(line.iter().map(|word| fill(&word.as_ref().to_string_lossy())));
+        command.args(line.iter().map(|word| fill(word)));
         // Nothing of the user's own settings may reach the measurement.
         command
             .env_clear()
