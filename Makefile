@@ -54,7 +54,7 @@ bench: ## measure beside Borg, restic and rustic, about 45 minutes and 35 GB; wr
 	@scripts/install-deps bench
 	cargo bench --locked --profile release --bench beside_peers
 
-bench-quick: ## the same with small dumps and few days, about 2 minutes; only prints
+bench-quick: ## the same with small dumps and few days, about 3 minutes; only prints
 	@DBVAULT_BENCH_MB=100 DBVAULT_BENCH_DAYS=4 DBVAULT_BENCH_ROUNDS=1 $(MAKE) --no-print-directory bench
 
 fuzz: ## fuzz each target for FUZZ_SECONDS, by default 60; needs a nightly toolchain and cargo-fuzz

@@ -30,7 +30,7 @@ impl Report {
         let figures = SECTIONS.iter().map(|section| section_text(contest, section)).collect();
         let published = settings.is_complete() && contest.failures().is_empty();
         let mut head = format!(
-            "Dumps of {} MB, medians of {} rounds, the tools turn by turn; {}.\n\n",
+            "Dumps of {} MB; medians, rounds: {}; {}.\n\n",
             settings.megabytes,
             settings.rounds,
             machine()
