@@ -105,7 +105,9 @@ fn a_pg_dump_older_than_the_server_is_refused_and_a_newer_one_is_taken() {
 
 #[test]
 fn passwords_work_from_everywhere_and_never_show_on_a_command_line() {
-    let server = PostgresServer::start_with(ServerOptions { password: true, tcp: true }).unwrap();
+    let server =
+        PostgresServer::start_with(ServerOptions { password: true, tcp: true, ..ServerOptions::default() })
+            .unwrap();
     let password = server.password().unwrap().to_owned();
     server.create_database("vault").unwrap();
     common::fill_big(&server, "vault", 30);

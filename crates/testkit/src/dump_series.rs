@@ -8,15 +8,25 @@ use std::fs::File;
 use std::path::Path;
 use std::process::Stdio;
 
+pub use self::calendar::Happening;
 use crate::postgres_server::PostgresServer;
 
-/// What `pg_dump` is asked to write.
+mod calendar;
+mod mysql_style;
+mod rows;
+mod sqlite;
+
+/// What is written of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// The custom format without compression (`-Fc -Z0`).
+    /// By `pg_dump`, the custom format without compression (`-Fc -Z0`).
     Custom0,
-    /// SQL text.
+    /// By `pg_dump`, SQL text.
     Plain,
+    /// SQL text as mysqldump writes it, the rows in the order of their ids.
+    MysqlStyle,
+    /// The files of the whole server as a tar archive, by `pg_basebackup`; the server must allow replication.
+    BaseBackup,
 }
 
 /// A database that grows by a day at a time, on a server that must outlive it.
@@ -106,6 +116,38 @@ impl<'server> DumpSeries<'server> {
         self.server.psql(DATABASE, "VACUUM").map(drop)
     }
 
+    /// Lets a day pass as [`next_day`](Self::next_day) does, and then what the calendar has for it
+    /// ([`Happening::of_day`]).
+    ///
+    /// # Errors
+    /// As [`next_day`](Self::next_day).
+    pub fn next_calendar_day(&mut self) -> Result<(), String> {
+        self.next_day()?;
+        let variables =
+            [("day", u64::from(self.day)), ("orders", self.rows.orders), ("events", self.rows.events)];
+        for happening in Happening::of_day(self.day) {
+            run(self.server, &variables, happening.script())?;
+        }
+        self.server.psql(DATABASE, "VACUUM").map(drop)
+    }
+
+    /// Copies the tables to a new SQLite file.
+    ///
+    /// # Errors
+    /// What `psql` or SQLite said; the file may then hold a part.
+    pub fn write_sqlite(&self, path: &Path) -> Result<(), String> {
+        sqlite::write(self.server, path)
+    }
+
+    /// Lets a day pass in a file of [`write_sqlite`](Self::write_sqlite), much like
+    /// [`next_day`](Self::next_day); days count from 1.
+    ///
+    /// # Errors
+    /// What SQLite said; the file is then as it was.
+    pub fn next_sqlite_day(path: &Path, day: u32) -> Result<(), String> {
+        sqlite::next_day(path, day)
+    }
+
     /// The number of days that have passed since the first.
     pub fn day(&self) -> u32 {
         self.day
@@ -114,23 +156,36 @@ impl<'server> DumpSeries<'server> {
     /// Dumps the database to a new or emptied file and returns its length in bytes.
     ///
     /// # Errors
-    /// What `pg_dump` or the file system said; the file may then hold a part.
+    /// What the program or the file system said; the file may then hold a part.
     pub fn dump(&self, path: &Path, format: Format) -> Result<u64, String> {
         let failed = |error: std::io::Error| format!("{}: {error}", path.display());
         let file = File::create(path).map_err(failed)?;
-        let mut command = self.server.command("pg_dump");
         match format {
-            Format::Custom0 => command.args(["-Fc", "-Z0"]),
-            Format::Plain => command.arg("-Fp"),
-        };
-        // To standard output, as a backup takes it: `pg_dump -f` could seek back and fill in offsets.
-        let stdout = file.try_clone().map_err(failed)?;
-        command.arg("-d").arg(DATABASE).stdin(Stdio::null()).stdout(stdout);
-        let output = command.output().map_err(|error| format!("pg_dump: {error}"))?;
-        if !output.status.success() {
-            return Err(format!("pg_dump: {}", String::from_utf8_lossy(&output.stderr).trim_end()));
+            Format::Custom0 => self.print("pg_dump", &["-Fc", "-Z0", "-d", DATABASE], &file)?,
+            Format::Plain => self.print("pg_dump", &["-Fp", "-d", DATABASE], &file)?,
+            Format::MysqlStyle => mysql_style::write(self.server, &file)?,
+            Format::BaseBackup => {
+                let arguments = ["-Ft", "-X", "none", "-c", "fast", "-D", "-"];
+                self.print("pg_basebackup", &arguments, &file)?;
+            }
         }
         file.metadata().map(|metadata| metadata.len()).map_err(failed)
+    }
+
+    /// Takes what a program prints through a pipe, as a backup does: in a file `pg_dump` would seek back and
+    /// fill in offsets.
+    fn print(&self, program: &str, arguments: &[&str], mut file: &File) -> Result<(), String> {
+        let failed = |error: std::io::Error| format!("{program}: {error}");
+        let mut command = self.server.command(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(failed)?;
+        let mut stdout = child.stdout.take().ok_or("a program without output")?;
+        std::io::copy(&mut stdout, &mut file).map_err(failed)?;
+        let output = child.wait_with_output().map_err(failed)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim_end()))
     }
 }
 

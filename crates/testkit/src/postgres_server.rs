@@ -53,6 +53,8 @@ pub struct ServerOptions {
     pub password: bool,
     /// Listen on a free port of 127.0.0.1 besides the socket.
     pub tcp: bool,
+    /// Let `pg_basebackup` copy the files.
+    pub replication: bool,
 }
 
 /// A running private cluster; dropping it stops the server at once and removes all its files.
@@ -253,7 +255,10 @@ impl PostgresServer {
         command.arg("-D").arg(self.data_dir()).arg("-k").arg(self.socket_dir());
         command.args(["-p", &self.port.to_string()]);
         let addresses = if self.options.tcp { "listen_addresses=127.0.0.1" } else { "listen_addresses=" };
-        for setting in SETTINGS.into_iter().chain([addresses]) {
+        // The last one of a name counts.
+        let replication: &[&str] =
+            if self.options.replication { &["wal_level=replica", "max_wal_senders=2"] } else { &[] };
+        for setting in SETTINGS.iter().chain([&addresses]).chain(replication) {
             command.args(["-c", setting]);
         }
         // Its own process group: an interrupt typed at the terminal must reach the guard's order, not the server.

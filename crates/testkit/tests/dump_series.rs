@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use dbvault_testkit::dump_series::{DATABASE, DumpSeries, Format};
-use dbvault_testkit::postgres_server::PostgresServer;
+use dbvault_testkit::dump_series::{DATABASE, DumpSeries, Format, Happening};
+use dbvault_testkit::postgres_server::{PostgresServer, ServerOptions};
 
 #[test]
 fn two_series_are_alike_on_every_day() -> Result<(), String> {
@@ -51,4 +51,62 @@ fn a_restored_dump_has_the_same_hashes() -> Result<(), String> {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(server.row_hashes(DATABASE)?, server.row_hashes("restored")?);
     Ok(())
+}
+
+#[test]
+fn every_happening_has_its_day() -> Result<(), String> {
+    let server = PostgresServer::start()?;
+    let mut series = DumpSeries::create(&server, 1)?;
+    let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let path = directory.path().join("dump");
+    let mut days_of = Vec::new();
+    for day in 1..=21 {
+        series.next_calendar_day()?;
+        days_of.extend(Happening::of_day(day).map(|happening| (happening.title(), day)));
+    }
+    assert_eq!(days_of.iter().filter(|(title, _)| *title == Happening::Clustered.title()).count(), 7);
+    assert!(days_of.contains(&(Happening::SchemaChange.title(), 4)));
+    assert!(days_of.contains(&(Happening::Rewrite.title(), 20)));
+    assert_eq!(Happening::of_day(0).count(), 0);
+    assert_eq!(server.psql(DATABASE, "SELECT count(*) > 0 FROM orders WHERE status = 'archived'")?, "t");
+    series.dump(&path, Format::Plain)?;
+    let dump = fs::read_to_string(&path).map_err(|error| error.to_string())?;
+    assert!(dump.contains("COPY public.invoices ") && dump.contains("\tstandard\n"));
+    Ok(())
+}
+
+#[test]
+fn other_formats_hold_the_same_rows() -> Result<(), String> {
+    let server = PostgresServer::start_with(ServerOptions { replication: true, ..ServerOptions::default() })?;
+    let series = DumpSeries::create(&server, 2)?;
+    let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let path = directory.path().join("dump");
+    series.dump(&path, Format::MysqlStyle)?;
+    let dump = fs::read_to_string(&path).map_err(|error| error.to_string())?;
+    assert_eq!(dump.matches("CREATE TABLE").count(), 4);
+    let rows: i64 = ["users", "orders"].iter().map(|table| count_of(&server, table)).sum::<Result<_, _>>()?;
+    assert!(dump.lines().any(|line| line.starts_with("INSERT INTO `users` VALUES (1,'")));
+
+    let sqlite = directory.path().join("shop.db");
+    series.write_sqlite(&sqlite)?;
+    let count = |sql: &str| {
+        let file = rusqlite::Connection::open(&sqlite).map_err(|error| error.to_string())?;
+        file.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(|error| error.to_string())
+    };
+    let both = "SELECT (SELECT count(*) FROM users) + (SELECT count(*) FROM orders)";
+    assert_eq!(count(both)?, rows);
+    let returned = "SELECT count(*) FROM orders WHERE status = 'returned'";
+    assert_eq!(count(returned)?, 0);
+    DumpSeries::next_sqlite_day(&sqlite, 1)?;
+    assert!((1..100).contains(&count(returned)?));
+
+    series.dump(&path, Format::BaseBackup)?;
+    let tar = fs::read(&path).map_err(|error| error.to_string())?;
+    assert!(tar.len() > 10_000_000 && tar.windows(5).any(|bytes| bytes == b"ustar"));
+    Ok(())
+}
+
+fn count_of(server: &PostgresServer, table: &str) -> Result<i64, String> {
+    let count = server.psql(DATABASE, &format!("SELECT count(*) FROM {table}"))?;
+    count.parse().map_err(|_| count)
 }

@@ -60,7 +60,8 @@ fn row_hashes_tell_databases_apart() -> Result<(), String> {
 
 #[test]
 fn asks_for_a_password_and_survives_a_crash() -> Result<(), String> {
-    let mut server = PostgresServer::start_with(ServerOptions { password: true, tcp: true })?;
+    let mut server =
+        PostgresServer::start_with(ServerOptions { password: true, tcp: true, ..ServerOptions::default() })?;
     server.create_database("kept")?;
     server.kill();
     server.restart()?;
