@@ -128,14 +128,24 @@ fn compressing(code: ErrorCode) -> Error {
     Error::Library { what: "compress a chunk", detail: get_error_name(code).to_string() }
 }
 
-/// Decompresses chunks.
-#[derive(Debug, Default)]
-pub struct Decoder(());
+/// How a zstd dictionary begins (RFC 8878, 6). A base may begin like this too, and is none all the same.
+const DICTIONARY_MAGIC: [u8; 4] = 0xEC30_A437_u32.to_le_bytes();
+
+/// Decompresses chunks. Keeps its working memory from one to the next: it is large enough that the system would
+/// be asked for it anew for each chunk.
+#[derive(Default)]
+pub struct Decoder(Option<DCtx<'static>>);
+
+impl std::fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Decoder")
+    }
+}
 
 impl Decoder {
     /// A decoder.
     pub fn new() -> Decoder {
-        Decoder(())
+        Decoder(None)
     }
 
     /// The `plain_len` bytes that `stored` stands for. `base` is given exactly for [`Codec::Delta`].
@@ -149,28 +159,53 @@ impl Decoder {
         plain_len: usize,
         base: Option<&[u8]>,
     ) -> Result<Vec<u8>> {
-        let wrong = |detail: &str| Error::malformed("chunk", detail);
         if plain_len > CHUNK_BYTES_MAX {
             return Err(wrong("longer than a chunk may be"));
         }
-        if (codec == Codec::Delta) != base.is_some() {
-            return Err(wrong("base and codec do not go together"));
-        }
-        if codec == Codec::Raw {
-            return if stored.len() == plain_len {
-                Ok(stored.to_vec())
-            } else {
-                Err(wrong("length differs"))
-            };
-        }
-        let mut plain = Vec::with_capacity(plain_len);
-        let mut context = DCtx::create();
-        if let Some(base) = base {
-            context.ref_prefix(base).map_err(|code| wrong(get_error_name(code)))?;
-        }
-        context.decompress(&mut plain, stored).map_err(|code| wrong(get_error_name(code)))?;
-        if plain.len() == plain_len { Ok(plain) } else { Err(wrong("length differs")) }
+        let mut plain = vec![0; plain_len];
+        self.decode_into(codec, stored, base, &mut plain)?;
+        Ok(plain)
     }
+
+    /// As [`Decoder::decode`], into `plain`, whose length is that of the chunk. An error leaves its content
+    /// undefined.
+    pub fn decode_into(
+        &mut self,
+        codec: Codec,
+        stored: &[u8],
+        base: Option<&[u8]>,
+        plain: &mut [u8],
+    ) -> Result<()> {
+        let decoded = match (codec, base) {
+            (Codec::Raw, None) if stored.len() == plain.len() => {
+                plain.copy_from_slice(stored);
+                Ok(stored.len())
+            }
+            (Codec::Raw, None) => return Err(wrong("length differs")),
+            (Codec::Zstd, None) => self.context().decompress(plain, stored),
+            // The working memory can't outlive what it holds by reference, so it is not kept for this one.
+            (Codec::Delta, Some(base)) if base.starts_with(&DICTIONARY_MAGIC) => {
+                let mut context = DCtx::create();
+                context.ref_prefix(base).and_then(|_| context.decompress(plain, stored))
+            }
+            // Any other dictionary is a prefix.
+            (Codec::Delta, Some(base)) => self.context().decompress_using_dict(plain, stored, base),
+            _ => return Err(wrong("base and codec do not go together")),
+        };
+        match decoded {
+            Ok(len) if len == plain.len() => Ok(()),
+            Ok(_) => Err(wrong("length differs")),
+            Err(code) => Err(wrong(get_error_name(code))),
+        }
+    }
+
+    fn context(&mut self) -> &mut DCtx<'static> {
+        self.0.get_or_insert_with(DCtx::create)
+    }
+}
+
+fn wrong(detail: &str) -> Error {
+    Error::malformed("chunk", detail)
 }
 
 #[cfg(test)]
@@ -215,6 +250,30 @@ mod tests {
         assert_eq!(decoder.decode(Codec::Delta, &stored, plain.len(), Some(&base)), Ok(plain.clone()));
         assert!(decoder.decode(Codec::Delta, &stored, plain.len(), None).is_err());
         assert_ne!(decoder.decode(Codec::Delta, &stored, plain.len(), Some(&text(400_000, 3))), Ok(plain));
+    }
+
+    #[test]
+    fn a_base_that_begins_like_a_dictionary_is_none() {
+        let base = [&DICTIONARY_MAGIC[..], &text(100_000, 4)].concat();
+        let plain = base[1..].to_vec();
+        let mut stored = Vec::new();
+        DeltaEncoder::new(LEVEL_DEFAULT).unwrap().encode(&base, &plain, &mut stored).unwrap();
+        let mut decoder = Decoder::new();
+        for _ in 0..2 {
+            assert_eq!(decoder.decode(Codec::Delta, &stored, plain.len(), Some(&base)), Ok(plain.clone()));
+        }
+    }
+
+    #[test]
+    fn a_decoder_is_as_good_as_new_after_a_failure() {
+        let plain = text(100_000, 5);
+        let mut stored = Vec::new();
+        Encoder::new(LEVEL_DEFAULT).unwrap().encode(&plain, &mut stored).unwrap();
+        let mut decoder = Decoder::new();
+        for len in [1, stored.len() / 2, stored.len() - 1] {
+            assert!(decoder.decode(Codec::Zstd, &stored[..len], plain.len(), None).is_err(), "{len}");
+            assert_eq!(decoder.decode(Codec::Zstd, &stored, plain.len(), None), Ok(plain.clone()), "{len}");
+        }
     }
 
     #[test]

@@ -128,7 +128,19 @@ impl RecordOpener {
 
     /// Opens record number `ordinal` in place: `record` becomes the stored form that `entry.codec` names.
     pub fn open(&self, ordinal: u32, entry: &ChunkEntry, record: &mut Vec<u8>) -> Result<()> {
-        self.sealer.open("chunk record", u64::from(ordinal), &entry.aad(&self.repo), record)
+        let len = self.open_in_place(ordinal, entry, record)?.len();
+        record.truncate(len);
+        Ok(())
+    }
+
+    /// As [`RecordOpener::open`]; gives the part of `record` that is the stored form.
+    pub fn open_in_place<'a>(
+        &self,
+        ordinal: u32,
+        entry: &ChunkEntry,
+        record: &'a mut [u8],
+    ) -> Result<&'a mut [u8]> {
+        self.sealer.open_in_place("chunk record", u64::from(ordinal), &entry.aad(&self.repo), record)
     }
 }
 

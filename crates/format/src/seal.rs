@@ -43,13 +43,25 @@ impl Sealer {
     /// Opens `sealed` in place and drops the tag. An error leaves the content of `sealed` undefined.
     /// `what` names the bytes in the error, [`Error::Authentication`].
     pub fn open(&self, what: &'static str, part: u64, aad: &[u8], sealed: &mut Vec<u8>) -> Result<()> {
+        let len = self.open_in_place(what, part, aad, sealed)?.len();
+        sealed.truncate(len);
+        Ok(())
+    }
+
+    /// As [`Sealer::open`]; gives the part of `sealed` that holds what was opened.
+    pub fn open_in_place<'a>(
+        &self,
+        what: &'static str,
+        part: u64,
+        aad: &[u8],
+        sealed: &'a mut [u8],
+    ) -> Result<&'a mut [u8]> {
         let failed = Error::Authentication { what };
         let len = sealed.len().checked_sub(TAG_BYTES).ok_or_else(|| failed.clone())?;
         let (body, tag) = sealed.split_at_mut(len);
         let tag = Tag::try_from(&*tag).map_err(|_| failed.clone())?;
-        self.0.decrypt_inout_detached(&nonce(part), aad, body.into(), &tag).map_err(|_| failed)?;
-        sealed.truncate(len);
-        Ok(())
+        self.0.decrypt_inout_detached(&nonce(part), aad, (&mut *body).into(), &tag).map_err(|_| failed)?;
+        Ok(body)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Extract: the bytes of one entry, as they went in, to a file or a stream.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use dbvault_repo::Reader;
 
 use crate::{Error, Result, Watcher};
 
-/// Bytes that are moved at once.
-const BUFFER_BYTES: usize = 256 << 10;
+/// Most bytes of one write: what a large pipe holds. Whoever waits for an interrupt waits for one write.
+const WRITE_BYTES_MAX: usize = 1 << 20;
 
 /// Writes the stream of `entry` to `out`, which errors call `output`; gives its length, bytes.
 pub fn to_writer(
@@ -24,33 +24,19 @@ pub fn to_writer(
     watcher.entry_begins(&entry.meta.name, 0, 1, Some(entry.stream.bytes));
     let failed = |source| Error::Output { output: output.to_owned(), source };
     let mut stream = reader.open_stream(&entry.stream)?;
-    let mut buffer = vec![0; BUFFER_BYTES];
     let mut total_bytes = 0;
     loop {
-        let count = fill(&mut stream, &mut buffer).map_err(Error::from_stream)?;
-        if count == 0 {
+        let bytes = stream.fill_buf().map_err(Error::from_stream)?;
+        if bytes.is_empty() {
             break;
         }
-        out.write_all(&buffer[..count]).map_err(failed)?;
+        let count = bytes.len().min(WRITE_BYTES_MAX);
+        out.write_all(&bytes[..count]).map_err(failed)?;
+        stream.consume(count);
         total_bytes += count as u64;
     }
     out.flush().map_err(failed)?;
     Ok(total_bytes)
-}
-
-/// Reads until `buffer` is full or the stream ends: a stream gives one chunk at a time, and few large writes are
-/// cheaper than many small ones.
-fn fill(stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match stream.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 /// Writes the stream of `entry` to a file beside `path`, for the owner alone, and renames it there once it is

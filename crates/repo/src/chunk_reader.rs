@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use dbvault_format::DELTA_DEPTH_MAX;
 use dbvault_format::compress::Decoder;
 use dbvault_format::id::ChunkId;
+use dbvault_format::{CHUNK_BYTES_MAX, DELTA_DEPTH_MAX};
 
 use crate::index::{ChunkIndex, Location};
-use crate::pack_reader::PackReader;
+use crate::pack_reader::{PackReader, Records, room};
 use crate::{Error, Repository, Result};
 
 /// Reads chunks.
@@ -19,8 +19,23 @@ pub(crate) struct ChunkReader {
     packs: PackReader,
 }
 
-/// The chosen copy of a chunk and its stored form, as a plan read it.
-type Planned = HashMap<ChunkId, (Location, Result<Vec<u8>>)>;
+/// What reading chunks needs besides: memory that one thread uses again for one batch after the other. Fresh
+/// memory costs more than what is done with it, for the system clears every page of it.
+#[derive(Debug, Default)]
+pub(crate) struct Bench {
+    decoder: Decoder,
+    records: Records,
+    /// A base, and what is decoded against it while it is a base itself.
+    bases: [Vec<u8>; 2],
+}
+
+/// One copy each of the chunks of a batch, and of all they are stored against.
+#[derive(Debug, Default)]
+struct Plan {
+    locations: Vec<Location>,
+    /// Where in `locations` a chunk is.
+    places: HashMap<ChunkId, usize>,
+}
 
 impl ChunkReader {
     /// Reads chunks that `index` knows.
@@ -31,25 +46,63 @@ impl ChunkReader {
     /// The bytes of `ids`, in their order. All records, those of bases too, are read in one planned batch;
     /// a chunk whose chosen copy is damaged is tried from its other copies.
     pub(crate) fn fetch(&self, ids: &[ChunkId]) -> Vec<Result<Vec<u8>>> {
-        // Without a plan some chunk has no location: which one shows when they are fetched one by one.
-        let plan = self.plan(ids).unwrap_or_default();
-        ids.iter()
-            .map(|id| self.decode_planned(id, &plan).or_else(|_| self.fetch_any_copy(id, &mut Vec::new())))
-            .collect()
+        let mut bench = Bench::default();
+        let plan = self.read(ids, &mut bench);
+        let fetch = |id: &ChunkId| {
+            let len = plan.places.get(id).map_or(0, |at| plan.locations[*at].entry.plain_len);
+            let mut plain = vec![0; (len as usize).min(CHUNK_BYTES_MAX)];
+            match self.decode_planned(id, &plan, &mut bench, &mut plain) {
+                Ok(()) => Ok(plain),
+                Err(_) => self.fetch_any_copy(id, &mut Vec::new()),
+            }
+        };
+        ids.iter().map(fetch).collect()
     }
 
     /// The bytes of one chunk.
     pub(crate) fn fetch_one(&self, id: &ChunkId) -> Result<Vec<u8>> {
-        let plan = self.plan(&[*id]).unwrap_or_default();
-        self.decode_planned(id, &plan).or_else(|_| self.fetch_any_copy(id, &mut Vec::new()))
+        self.fetch(&[*id]).pop().unwrap_or(Err(Error::ChunkMissing { id: *id }))
     }
 
-    /// Locates and reads one copy each of `ids` and of all they are stored against.
-    fn plan(&self, ids: &[ChunkId]) -> Result<Planned> {
-        let mut locations: HashMap<ChunkId, Location> = HashMap::with_capacity(ids.len());
+    /// As [`ChunkReader::fetch`], into memory that is there: each chunk has the length that comes with it in
+    /// `wanted`, and `out` the sum of these.
+    pub(crate) fn fetch_into(
+        &self,
+        wanted: &[(ChunkId, usize)],
+        bench: &mut Bench,
+        mut out: &mut [u8],
+    ) -> Result<()> {
+        let ids: Vec<ChunkId> = wanted.iter().map(|(id, _)| *id).collect();
+        let plan = self.read(&ids, bench);
+        for (id, len) in wanted {
+            let (plain, rest) = out.split_at_mut(*len);
+            out = rest;
+            if self.decode_planned(id, &plan, bench, plain).is_err() {
+                let found = self.fetch_any_copy(id, &mut Vec::new())?;
+                if found.len() != plain.len() {
+                    let differs = dbvault_format::Error::malformed("chunk list", "length differs");
+                    return Err(Error::reading("chunk list", differs));
+                }
+                plain.copy_from_slice(&found);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what [`ChunkReader::decode_planned`] needs for `ids`.
+    fn read(&self, ids: &[ChunkId], bench: &mut Bench) -> Plan {
+        // Without a plan some chunk has no location: which one shows when they are fetched one by one.
+        let plan = self.plan(ids).unwrap_or_default();
+        self.packs.read(&plan.locations, &mut bench.records);
+        plan
+    }
+
+    /// Locates one copy each of `ids` and of all they are stored against.
+    fn plan(&self, ids: &[ChunkId]) -> Result<Plan> {
+        let mut plan = Plan::default();
         for id in ids {
             let (mut next, mut steps) = (Some(*id), 0);
-            while let Some(id) = next.filter(|id| !locations.contains_key(id) && steps <= DELTA_DEPTH_MAX) {
+            while let Some(id) = next.filter(|id| !plan.places.contains_key(id) && steps <= DELTA_DEPTH_MAX) {
                 // The copy that needs the fewest others: its base has a copy that needs fewer still, so this
                 // never leads back, whatever other sessions have stored against what.
                 let copies = self.index.locate(&id)?.into_iter();
@@ -57,32 +110,41 @@ impl ChunkReader {
                     copies.min_by_key(|copy| copy.entry.depth).ok_or(Error::ChunkMissing { id })?;
                 next = location.entry.base;
                 steps += 1;
-                locations.insert(id, location);
+                plan.places.insert(id, plan.locations.len());
+                plan.locations.push(location);
             }
         }
-        let locations: Vec<Location> = locations.into_values().collect();
-        let records = self.packs.read(&locations);
-        Ok(locations.into_iter().zip(records).map(|(at, record)| (at.entry.id, (at, record))).collect())
+        Ok(plan)
     }
 
-    /// Decodes along the planned chain, lowest base first, holding two chunks at a time.
-    fn decode_planned(&self, id: &ChunkId, plan: &Planned) -> Result<Vec<u8>> {
+    /// Decodes along the planned chain into `plain`, lowest base first. Only what comes out at its end is
+    /// proven: nothing but the right bases leads to bytes that have the id.
+    ///
+    /// An error says no more than that some record of the chain is of no use.
+    fn decode_planned(&self, id: &ChunkId, plan: &Plan, bench: &mut Bench, plain: &mut [u8]) -> Result<()> {
         let mut chain = Vec::new();
         let mut next = Some(*id);
-        while let Some(id) = next {
-            let (location, record) = plan.get(&id).ok_or(Error::ChunkMissing { id })?;
-            let record = record.as_ref().map_err(|_| Error::ChunkMissing { id })?;
-            if chain.len() > usize::from(DELTA_DEPTH_MAX) {
-                return Err(Error::ChunkMissing { id });
+        while let Some(id) = next.filter(|_| chain.len() <= usize::from(DELTA_DEPTH_MAX)) {
+            let at = *plan.places.get(&id).ok_or(Error::ChunkMissing { id })?;
+            chain.push(at);
+            next = plan.locations[at].entry.base;
+        }
+        let Bench { decoder, records, bases: [base, above] } = bench;
+        let mut base_len = None;
+        while let Some(at) = chain.pop() {
+            let entry = &plan.locations[at].entry;
+            let record = records.get(at).map_err(|_| Error::ChunkMissing { id: entry.id })?;
+            let len = (entry.plain_len as usize).min(CHUNK_BYTES_MAX);
+            let out = if chain.is_empty() { &mut *plain } else { room(above, len) };
+            if out.len() != entry.plain_len as usize {
+                return Err(Error::ChunkMissing { id: entry.id });
             }
-            chain.push((location, record));
-            next = location.entry.base;
+            let against = base_len.map(|len| &base[..len]);
+            decoder.decode_into(entry.codec, record, against, out).map_err(Error::Format)?;
+            std::mem::swap(base, above);
+            base_len = Some(len);
         }
-        let mut plain: Option<Vec<u8>> = None;
-        for (location, record) in chain.into_iter().rev() {
-            plain = Some(self.decode(location, record, plain.as_deref())?);
-        }
-        plain.ok_or(Error::ChunkMissing { id: *id })
+        self.prove(id, plain).map_err(Error::Format)
     }
 
     /// Tries every copy of a chunk, and of all it is stored against, until one is right. `above` are the
@@ -98,11 +160,7 @@ impl ChunkReader {
             above.push(*id);
             let base = location.entry.base.map(|base| self.fetch_any_copy(&base, above)).transpose();
             above.pop();
-            let plain = base.and_then(|base| {
-                let record = self.packs.read(std::slice::from_ref(&location)).remove(0)?;
-                self.decode(&location, &record, base.as_deref())
-            });
-            match plain {
+            match base.and_then(|base| self.fetch_copy(&location, base.as_deref())) {
                 Ok(plain) => return Ok(plain),
                 Err(e) => failure = e,
             }
@@ -110,18 +168,23 @@ impl ChunkReader {
         Err(failure)
     }
 
-    /// Decodes one stored form and proves its id.
-    pub(crate) fn decode(&self, location: &Location, record: &[u8], base: Option<&[u8]>) -> Result<Vec<u8>> {
+    /// Reads one copy of a chunk and proves its id.
+    fn fetch_copy(&self, location: &Location, base: Option<&[u8]>) -> Result<Vec<u8>> {
         let entry = &location.entry;
-        let plain = Decoder::new().decode(entry.codec, record, entry.plain_len as usize, base);
-        let plain = plain.and_then(|plain| match self.repo.keys.chunk_id(&plain) == entry.id {
-            true => Ok(plain),
-            false => Err(dbvault_format::Error::WrongChunk { id: entry.id }),
-        });
-        plain.map_err(|e| {
+        let record = self.packs.read_one(location)?;
+        let plain = Decoder::new().decode(entry.codec, &record, entry.plain_len as usize, base);
+        plain.and_then(|plain| self.prove(&entry.id, &plain).map(|()| plain)).map_err(|e| {
             let name =
                 self.packs.pack(location.pack).map(|(info, _)| crate::layout::pack(&info.name).to_string());
             Error::reading(name.unwrap_or_default(), e)
         })
+    }
+
+    fn prove(&self, id: &ChunkId, plain: &[u8]) -> dbvault_format::Result<()> {
+        if self.repo.keys.chunk_id(plain) == *id {
+            Ok(())
+        } else {
+            Err(dbvault_format::Error::WrongChunk { id: *id })
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Records out of packs: many at once, in as few reads as there are runs.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dbvault_format::id::PackName;
@@ -19,6 +20,28 @@ const READ_BYTES_MAX: u64 = 8 << 20;
 /// Packs whose keys are kept ready.
 const OPENERS_MAX: usize = 1024;
 
+/// Records that were read together, opened. The memory is kept from one time to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Records {
+    bytes: Vec<u8>,
+    places: Vec<Result<Range<usize>>>,
+}
+
+impl Records {
+    /// The stored form in record number `at` of those asked for, or why it can't be had.
+    pub(crate) fn get(&self, at: usize) -> std::result::Result<&[u8], &Error> {
+        self.places[at].as_ref().map(|place| &self.bytes[place.clone()])
+    }
+}
+
+/// The first `len` bytes of memory that is used again and again, whatever they are.
+pub(crate) fn room(memory: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    if memory.len() < len {
+        memory.resize(len, 0);
+    }
+    &mut memory[..len]
+}
+
 /// Reads records, the sealed bytes of which it opens.
 #[derive(Debug)]
 pub(crate) struct PackReader {
@@ -33,68 +56,85 @@ impl PackReader {
         PackReader { repo: repo.clone(), index, openers: Mutex::default() }
     }
 
-    /// Reads and opens the records at `locations`, in any order; gives the stored forms in their order.
+    /// Reads and opens the records at `locations`, in any order; `records` then holds these and no others.
     /// Each fails by itself: a damaged record does not hide its neighbours.
-    pub(crate) fn read(&self, locations: &[Location]) -> Vec<Result<Vec<u8>>> {
+    pub(crate) fn read(&self, locations: &[Location], records: &mut Records) {
         let mut order: Vec<usize> = (0..locations.len()).collect();
         order.sort_unstable_by_key(|at| (locations[*at].pack, locations[*at].offset));
-        let mut out: Vec<Result<Vec<u8>>> = locations.iter().map(|_| Err(Error::Poisoned)).collect();
-        let mut rest = &order[..];
-        while let Some(first) = rest.first() {
+        records.places.clear();
+        records.places.extend(locations.iter().map(|_| Err(Error::Poisoned)));
+        let (mut rest, mut begin) = (&order[..], 0);
+        while !rest.is_empty() {
             let run_len = run_len(locations, rest);
             let (run, after) = rest.split_at(run_len);
             rest = after;
-            let start = u64::from(locations[*first].offset);
-            let end = run.iter().map(|at| end(&locations[*at])).max().unwrap_or(start);
-            let bytes = self
-                .pack(locations[*first].pack)
-                .and_then(|(info, opener)| Ok((opener, self.read_range(&info, start..end)?)));
-            match bytes {
-                Ok((opener, bytes)) => {
-                    for at in run {
-                        let location = &locations[*at];
-                        let from = (u64::from(location.offset) - start) as usize;
-                        out[*at] = self.open(
-                            &opener,
-                            location,
-                            &bytes[from..][..location.entry.sealed_len as usize],
-                        );
-                    }
-                }
-                // What can't be read together is read one by one.
-                Err(_) if run.len() > 1 => {
-                    run.iter().for_each(|at| out[*at] = self.read_one(&locations[*at]));
-                }
-                Err(e) => out[*first] = Err(e),
-            }
+            begin = self.read_run(locations, run, begin, records);
         }
-        out
     }
 
-    fn read_one(&self, location: &Location) -> Result<Vec<u8>> {
+    /// Reads and opens one record.
+    pub(crate) fn read_one(&self, location: &Location) -> Result<Vec<u8>> {
         let (info, opener) = self.pack(location.pack)?;
-        let bytes = self.read_range(&info, u64::from(location.offset)..end(location))?;
-        self.open(&opener, location, &bytes)
-    }
-
-    fn open(&self, opener: &RecordOpener, location: &Location, sealed: &[u8]) -> Result<Vec<u8>> {
-        let mut record = sealed.to_vec();
-        opener.open(location.ordinal, &location.entry, &mut record).map_err(|e| {
-            let name = self.pack(location.pack).map(|(info, _)| layout::pack(&info.name).to_string());
-            Error::reading(name.unwrap_or_default(), e)
-        })?;
+        let mut record = Vec::new();
+        self.read_range(&info, u64::from(location.offset)..end(location), &mut record, 0)?;
+        let opened = opener.open(location.ordinal, &location.entry, &mut record);
+        opened.map_err(|e| Error::reading(layout::pack(&info.name).as_str(), e))?;
         Ok(record)
     }
 
-    fn read_range(&self, info: &PackInfo, range: std::ops::Range<u64>) -> Result<Vec<u8>> {
-        let key = layout::pack(&info.name);
-        self.repo.storage.get(&key, Some(range)).map_err(|e| match e.kind() {
-            ErrorKind::NotFound => Error::PackMissing { name: info.name },
-            ErrorKind::ShortRead => {
-                Error::reading(key.as_str(), dbvault_format::Error::malformed("pack", "ends too early"))
+    /// Reads and opens the records of one run into the bytes of `records` from `begin` on; gives their end.
+    fn read_run(&self, locations: &[Location], run: &[usize], begin: usize, records: &mut Records) -> usize {
+        let Some(first) = run.first().map(|at| &locations[*at]) else { return begin };
+        let start = u64::from(first.offset);
+        let run_end = run.iter().map(|at| end(&locations[*at])).max().unwrap_or(start);
+        let after = begin + (run_end - start) as usize;
+        let read = self.pack(first.pack).and_then(|(info, opener)| {
+            let bytes = self.read_range(&info, start..run_end, &mut records.bytes, begin)?;
+            Ok((info, opener, bytes))
+        });
+        match read {
+            Ok((info, opener, bytes)) => {
+                for at in run {
+                    let location = &locations[*at];
+                    let from = (location.offset - first.offset) as usize;
+                    let record = &mut bytes[from..][..location.entry.sealed_len as usize];
+                    let opened = opener.open_in_place(location.ordinal, &location.entry, record);
+                    let opened = opened.map(|stored| begin + from..begin + from + stored.len());
+                    records.places[*at] =
+                        opened.map_err(|e| Error::reading(layout::pack(&info.name).as_str(), e));
+                }
             }
+            // What can't be read together is read one by one.
+            Err(_) if run.len() > 1 => {
+                return run.iter().fold(begin, |begin, at| self.read_run(locations, &[*at], begin, records));
+            }
+            Err(e) => records.places[run[0]] = Err(e),
+        }
+        after
+    }
+
+    /// Reads a range into `memory` from `begin` on.
+    fn read_range<'a>(
+        &self,
+        info: &PackInfo,
+        range: Range<u64>,
+        memory: &'a mut Vec<u8>,
+        begin: usize,
+    ) -> Result<&'a mut [u8]> {
+        let key = layout::pack(&info.name);
+        let short =
+            || Error::reading(key.as_str(), dbvault_format::Error::malformed("pack", "ends too early"));
+        // Asked before memory is made: damage in the index must not ask for all of it.
+        if range.end > info.size_bytes {
+            return Err(short());
+        }
+        let bytes = &mut room(memory, begin + (range.end - range.start) as usize)[begin..];
+        self.repo.storage.get_into(&key, range.start, bytes).map_err(|e| match e.kind() {
+            ErrorKind::NotFound => Error::PackMissing { name: info.name },
+            ErrorKind::ShortRead => short(),
             _ => e.into(),
-        })
+        })?;
+        Ok(bytes)
     }
 
     /// What the index knows of a pack, and its key.

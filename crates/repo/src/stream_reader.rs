@@ -1,16 +1,17 @@
 //! Streams out of the repository: decoded by all cores, given out in order.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use dbvault_format::CHUNK_BYTES_MAX;
 use dbvault_format::chunk_list::{Item, StreamRef, decode_node};
 use dbvault_format::id::ChunkId;
 use dbvault_format::manifest::{ArchiveManifest, EntryRecord, decode_entries};
 
-use crate::chunk_reader::ChunkReader;
+use crate::chunk_reader::{Bench, ChunkReader};
 use crate::index::ChunkIndex;
 use crate::monitor::{Counter, Monitor, Phase};
 use crate::view::View;
@@ -95,16 +96,20 @@ impl Reader {
         Ok(())
     }
 
-    /// The bytes of `ids`, in their order. What is not where the index says is looked for once more after the
-    /// index was brought up to date: a collection may have moved it.
-    pub(crate) fn fetch(&self, ids: &[ChunkId]) -> Result<Vec<Vec<u8>>> {
-        let first: Result<Vec<_>> = self.chunks.fetch(ids).into_iter().collect();
-        match first {
+    /// The bytes of one chunk.
+    fn fetch_one(&self, id: &ChunkId) -> Result<Vec<u8>> {
+        self.looking_twice(|| self.chunks.fetch_one(id))
+    }
+
+    /// What is not where the index says is looked for once more after the index was brought up to date: a
+    /// collection may have moved it.
+    fn looking_twice<T>(&self, mut fetch: impl FnMut() -> Result<T>) -> Result<T> {
+        match fetch() {
             Err(Error::ChunkMissing { .. } | Error::PackMissing { .. } | Error::Cache { .. }) => {
                 let _alone = self.refresh.lock().unwrap_or_else(PoisonError::into_inner);
                 let view = View::load(&self.repo)?;
                 self.index.rebuild(&self.repo, &view, &*self.monitor)?;
-                self.chunks.fetch(ids).into_iter().collect()
+                fetch()
             }
             done => done,
         }
@@ -121,16 +126,16 @@ impl Reader {
         if level == 0 {
             return each(item);
         }
-        let node = self.fetch(&[item.id])?.pop().unwrap_or_default();
+        let node = self.fetch_one(&item.id)?;
         let items =
             decode_node(&node, level, item.stream_bytes).map_err(|e| Error::reading("chunk list", e))?;
         items.into_iter().try_for_each(|item| self.walk_below(item, level - 1, each))
     }
 }
 
-/// A job: consecutive chunks of a stream, and its number.
-type Job = (u64, Vec<Item>);
-type Decoded = (u64, Result<Vec<Vec<u8>>>);
+/// Consecutive chunks of a stream, with their lengths; their number; and memory for their bytes.
+type Job = (u64, Vec<(ChunkId, usize)>, Vec<u8>);
+type Decoded = (u64, Result<Vec<u8>>);
 
 /// Reads a stream from its beginning to its end. An error of [`Read`] holds an [`Error`]; [`from_io`] gives it.
 /// The stream ends where it should, or with an error.
@@ -138,14 +143,14 @@ type Decoded = (u64, Result<Vec<Vec<u8>>>);
 pub struct StreamReader {
     reader: Arc<Reader>,
     counted: bool,
-    /// One token a batch that may be in memory; given back when a batch has been read out.
-    tokens: Option<Sender<()>>,
+    /// Memory for one batch each, given back when the batch has been read out: no more batches are decoded.
+    spare: Option<Sender<Vec<u8>>>,
     decoded: Option<Receiver<Decoded>>,
     threads: Vec<JoinHandle<()>>,
-    waiting: BTreeMap<u64, Result<Vec<Vec<u8>>>>,
+    waiting: BTreeMap<u64, Result<Vec<u8>>>,
     next: u64,
-    /// Chunks of the current batch, last first, and how much of the last is read.
-    current: Vec<Vec<u8>>,
+    /// The current batch, and how much of it is read.
+    current: Vec<u8>,
     at: usize,
     left_bytes: u64,
 }
@@ -158,9 +163,9 @@ impl StreamReader {
             thread::available_parallelism().map_or(1, usize::from)
         };
         let in_memory = workers + BATCHES_AHEAD;
-        let (tokens, may_start) = bounded(in_memory);
+        let (spare, memory) = bounded(in_memory);
         (0..in_memory).for_each(|_| {
-            let _ = tokens.send(());
+            let _ = spare.send(Vec::new());
         });
         let (jobs, todo) = bounded::<Job>(workers);
         let (results, decoded) = bounded::<Decoded>(in_memory + 1);
@@ -170,11 +175,11 @@ impl StreamReader {
             threads.push(thread::spawn(move || decode_jobs(&reader, &todo, &results)));
         }
         let planner = reader.clone();
-        threads.push(thread::spawn(move || plan_jobs(&planner, &stream, &may_start, &jobs, &results)));
+        threads.push(thread::spawn(move || plan_jobs(&planner, &stream, &memory, &jobs, &results)));
         StreamReader {
             reader,
             counted,
-            tokens: Some(tokens),
+            spare: Some(spare),
             decoded: Some(decoded),
             threads,
             waiting: BTreeMap::new(),
@@ -185,38 +190,26 @@ impl StreamReader {
         }
     }
 
-    /// The next bytes of the stream, as many as are there in one piece, at most `max`; empty at its end.
-    fn next_bytes(&mut self, max: usize) -> Result<&[u8]> {
-        if self.left_bytes == 0 {
-            return Ok(&[]);
+    /// The next bytes of the stream, as many as are there in one piece; empty at its end.
+    fn next_bytes(&mut self) -> Result<&[u8]> {
+        while self.left_bytes > 0 && self.at == self.current.len() {
+            self.next_batch()?;
         }
-        while self.current.last().is_none_or(|chunk| self.at == chunk.len()) {
-            self.at = 0;
-            if self.current.pop().is_none() || self.current.is_empty() {
-                self.next_batch()?;
-            }
-        }
-        let chunk = self.current.last().map(Vec::as_slice).unwrap_or_default();
-        let piece = &chunk[self.at..][..max.min(chunk.len() - self.at)];
-        self.at += piece.len();
-        self.left_bytes = self.left_bytes.saturating_sub(piece.len() as u64);
-        if self.counted {
-            self.reader.monitor.add(Counter::StreamBytes, piece.len() as u64);
-        }
-        Ok(piece)
+        Ok(&self.current[self.at..])
     }
 
     fn next_batch(&mut self) -> Result<()> {
+        let read_out = std::mem::take(&mut self.current);
+        self.at = 0;
         if self.next > 0 {
-            // The planner may have ended: then nobody wants the token.
-            let _ = self.tokens.as_ref().map(|tokens| tokens.try_send(()));
+            // The planner may have ended: then nobody wants it.
+            let _ = self.spare.as_ref().map(|spare| spare.try_send(read_out));
         }
         loop {
             self.reader.repo.client.check_interrupt()?;
             if let Some(batch) = self.waiting.remove(&self.next) {
                 self.next += 1;
                 self.current = batch?;
-                self.current.reverse();
                 return Ok(());
             }
             let decoded = self.decoded.as_ref().and_then(|decoded| decoded.recv().ok());
@@ -224,30 +217,46 @@ impl StreamReader {
             self.waiting.insert(number, batch);
         }
     }
+
+    fn fail(&mut self, error: Error) -> io::Error {
+        // What follows the gap must not be taken for what belongs in it: there is no reading on.
+        self.decoded = None;
+        self.waiting.clear();
+        io::Error::other(error)
+    }
+}
+
+impl BufRead for StreamReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if let Err(error) = self.next_bytes() {
+            return Err(self.fail(error));
+        }
+        Ok(&self.current[self.at..])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.at = self.current.len().min(self.at + count);
+        self.left_bytes = self.left_bytes.saturating_sub(count as u64);
+        if self.counted {
+            self.reader.monitor.add(Counter::StreamBytes, count as u64);
+        }
+    }
 }
 
 impl Read for StreamReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        match self.next_bytes(out.len()) {
-            Ok(piece) => {
-                let len = piece.len();
-                out[..len].copy_from_slice(piece);
-                Ok(len)
-            }
-            Err(e) => {
-                // What follows the gap must not be taken for what belongs in it: there is no reading on.
-                self.decoded = None;
-                self.waiting.clear();
-                Err(io::Error::other(e))
-            }
-        }
+        let piece = self.fill_buf()?;
+        let len = piece.len().min(out.len());
+        out[..len].copy_from_slice(&piece[..len]);
+        self.consume(len);
+        Ok(len)
     }
 }
 
 impl Drop for StreamReader {
     fn drop(&mut self) {
         // Without the channels' other ends the threads end.
-        self.tokens = None;
+        self.spare = None;
         self.decoded = None;
         for thread in self.threads.drain(..) {
             let _ = thread.join();
@@ -266,21 +275,23 @@ pub(crate) fn from_io(error: io::Error) -> Error {
 fn plan_jobs(
     reader: &Reader,
     stream: &StreamRef,
-    may_start: &Receiver<()>,
+    memory: &Receiver<Vec<u8>>,
     jobs: &Sender<Job>,
     results: &Sender<Decoded>,
 ) {
     let (mut number, mut batch, mut bytes) = (0, Vec::new(), 0);
     // An error here only means that the stream is not wanted any more.
-    let mut send = |batch: Vec<Item>| {
-        may_start.recv().map_err(|_| Error::Interrupted)?;
-        jobs.send((number, batch)).map_err(|_| Error::Interrupted)?;
+    let mut send = |batch| {
+        let memory = memory.recv().map_err(|_| Error::Interrupted)?;
+        jobs.send((number, batch, memory)).map_err(|_| Error::Interrupted)?;
         number += 1;
         Ok(())
     };
     let walked = reader.walk(stream, &mut |item| {
+        let len = usize::try_from(item.stream_bytes).ok().filter(|len| *len <= CHUNK_BYTES_MAX);
+        let too_long = || dbvault_format::Error::malformed("chunk list", "longer than a chunk may be");
+        batch.push((item.id, len.ok_or_else(|| Error::reading("chunk list", too_long()))?));
         bytes += item.stream_bytes;
-        batch.push(item);
         if bytes < BATCH_BYTES {
             return Ok(());
         }
@@ -294,16 +305,11 @@ fn plan_jobs(
 }
 
 fn decode_jobs(reader: &Reader, todo: &Receiver<Job>, results: &Sender<Decoded>) {
-    for (number, items) in todo {
-        let ids: Vec<ChunkId> = items.iter().map(|item| item.id).collect();
-        let chunks = reader.fetch(&ids).and_then(|chunks| {
-            let fits = chunks.iter().zip(&items).all(|(chunk, item)| chunk.len() as u64 == item.stream_bytes);
-            let wrong = || {
-                Error::reading("chunk list", dbvault_format::Error::malformed("chunk list", "length differs"))
-            };
-            if fits { Ok(chunks) } else { Err(wrong()) }
-        });
-        if results.send((number, chunks)).is_err() {
+    let mut bench = Bench::default();
+    for (number, chunks, mut memory) in todo {
+        memory.resize(chunks.iter().map(|(_, len)| len).sum(), 0);
+        let fetched = reader.looking_twice(|| reader.chunks.fetch_into(&chunks, &mut bench, &mut memory));
+        if results.send((number, fetched.map(|()| memory))).is_err() {
             return;
         }
     }

@@ -45,6 +45,18 @@ pub trait Storage: Debug + Send + Sync {
     /// [`ErrorKind::Io`] where the range ends before it begins.
     fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<Vec<u8>>;
 
+    /// Fills `out` with the bytes of the object from `start` on: as [`Storage::get`] with that range, into
+    /// memory that is there. An error leaves the content of `out` undefined.
+    fn get_into(&self, key: &Key, start: u64, out: &mut [u8]) -> Result<()> {
+        let end = start.saturating_add(out.len() as u64);
+        let bytes = self.get(key, Some(start..end))?;
+        match bytes.len() == out.len() {
+            true => out.copy_from_slice(&bytes),
+            false => return Err(Error::new(ErrorKind::ShortRead, key.as_str())),
+        }
+        Ok(())
+    }
+
     /// Length of the object, bytes, or `None` where there is none.
     fn size(&self, key: &Key) -> Result<Option<u64>>;
 

@@ -264,6 +264,16 @@ impl Storage for LocalStorage {
         }
     }
 
+    fn get_into(&self, key: &Key, start: u64, out: &mut [u8]) -> Result<()> {
+        let file = self.open_object_for_ranges(key)?;
+        match read_exact_into(&file, start, out) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(Error::new(ErrorKind::ShortRead, self.subject(key.as_str())))
+            }
+            done => done.map_err(|error| self.error(key.as_str(), error)),
+        }
+    }
+
     fn size(&self, key: &Key) -> Result<Option<u64>> {
         let Some(stat) = self.stat(key, AtFlags::empty())? else { return Ok(None) };
         if !FileType::from_raw_mode(stat.st_mode).is_file() {
@@ -391,6 +401,20 @@ fn read_exact_at(file: &File, start: u64, length_bytes: usize) -> io::Result<Vec
     // The allocator may give more room than asked for, and the read fills it.
     bytes.truncate(length_bytes);
     Ok(bytes)
+}
+
+/// Fills `out` from `start` on. The end of the file before that is `UnexpectedEof`.
+fn read_exact_into(file: &File, start: u64, out: &mut [u8]) -> io::Result<()> {
+    let mut filled = 0;
+    while filled < out.len() {
+        match rustix::io::pread(file, &mut out[filled..], start.saturating_add(filled as u64)) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => filled += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
 }
 
 fn size_bytes(stat: &Stat) -> u64 {
