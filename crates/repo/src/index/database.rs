@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use dbvault_format::header::HEADER_BYTES;
 use dbvault_format::id::{ChunkId, RepoId, SessionId};
@@ -13,30 +13,34 @@ use rocksdb::{
     MergeOperands, Options, WriteBatch, WriteOptions,
 };
 
-use super::location::{Location, PackInfo};
+use super::group::{self, Group};
+use super::location::{Location, PackInfo, Place, short};
+use super::near::Near;
 use super::slot::cache_error;
 use crate::Result;
 
-/// Chunk id -> locations, one appended to the other.
+/// Beginning of a chunk id -> places, one appended to the other.
 const CHUNKS: &str = "chunks";
+/// Place of the first record of a group -> the group.
+const GROUPS: &str = "groups";
 /// Pack number -> what is known of it.
 const PACKS: &str = "packs";
 /// Pack name -> pack number.
 const PACK_NUMBERS: &str = "pack_numbers";
-/// Which super-feature, and its value -> the newest chunk that has it.
+/// Which super-feature, and its value -> place of the newest chunk that has it.
 const SIMILAR: &str = "similar";
 /// Name of a segment that is in the index.
 const SEGMENTS: &str = "segments";
 /// Version, repository and root number.
 const META: &str = "meta";
 
-const FAMILIES: [&str; 6] = [CHUNKS, PACKS, PACK_NUMBERS, SIMILAR, SEGMENTS, META];
+const FAMILIES: [&str; 7] = [CHUNKS, GROUPS, PACKS, PACK_NUMBERS, SIMILAR, SEGMENTS, META];
 
 const KEY_OWNER: &str = "owner";
 const KEY_ROOT: &str = "root";
 
 /// Changed whenever the database holds other things than before: an older cache is then made anew.
-const VERSION: &[u8] = b"dbvault index 1 ";
+const VERSION: &[u8] = b"dbvault index 2 ";
 
 /// Blocks, indexes and filters that are kept in memory, bytes.
 const BLOCK_CACHE_BYTES: usize = 32 << 20;
@@ -51,6 +55,8 @@ pub(super) struct Database {
     /// `None` between [`Database::close`] and the next database in its place.
     db: Option<DB>,
     next_pack: Mutex<u32>,
+    /// Belongs to the database: where another one takes its place, numbers mean other packs.
+    near: Near,
 }
 
 impl std::fmt::Debug for Database {
@@ -99,12 +105,13 @@ impl Database {
         options.set_paranoid_checks(true);
         let families = FAMILIES.map(|name| ColumnFamilyDescriptor::new(name, family_options(name, &cache)));
         let db = DB::open_cf_descriptors(&options, path, families).map_err(|e| cache_error(path, &e))?;
-        Ok(Database { path: path.into(), db: Some(db), next_pack: Mutex::new(0) })
+        Ok(Database { path: path.into(), db: Some(db), next_pack: Mutex::new(0), near: Near::default() })
     }
 
     /// Closes the files. Every other call is an error from then on.
     pub(super) fn close(&mut self) {
         self.db = None;
+        self.near.clear();
     }
 
     /// Names of the segments that are in the index.
@@ -176,18 +183,20 @@ impl Database {
     }
 
     fn put_chunks(&self, batch: &mut WriteBatch, number: u32, pack: &PackListing) -> Result<()> {
-        let (chunks, similar) = (self.family(CHUNKS)?, self.family(SIMILAR)?);
-        let place = |value: u64| u32::try_from(value).map_err(|e| self.error(&e));
+        let (chunks, groups, similar) = (self.family(CHUNKS)?, self.family(GROUPS)?, self.family(SIMILAR)?);
+        let offset_of = |value: u64| u32::try_from(value).map_err(|e| self.error(&e));
         let mut offset = HEADER_BYTES as u64;
-        for (ordinal, entry) in pack.entries.iter().enumerate() {
-            let (ordinal, start) = (place(ordinal as u64)?, place(offset)?);
-            let location = Location { pack: number, ordinal, offset: start, entry: entry.clone() };
-            offset += u64::from(entry.sealed_len);
-            let mut value = Vec::with_capacity(64);
-            location.encode(&mut value);
-            batch.merge_cf(chunks, entry.id.as_bytes(), value);
-            for key in entry.features.iter().flat_map(similar_keys) {
-                batch.put_cf(similar, key, entry.id.as_bytes());
+        let mut place = Place { pack: number, ordinal: 0 };
+        for group in pack.entries.chunks(group::RECORDS) {
+            batch.put_cf(groups, place.encode(), group::encode(offset_of(offset)?, group));
+            for entry in group {
+                let value = place.encode();
+                batch.merge_cf(chunks, short(&entry.id).to_be_bytes(), value);
+                for key in entry.features.iter().flat_map(similar_keys) {
+                    batch.put_cf(similar, key, value);
+                }
+                place.ordinal += 1;
+                offset += u64::from(entry.sealed_len);
             }
         }
         Ok(())
@@ -195,8 +204,71 @@ impl Database {
 
     /// See [`super::ChunkIndex::locate`].
     pub(super) fn locate(&self, id: &ChunkId) -> Result<Vec<Location>> {
-        let value = self.get(CHUNKS, id.as_bytes())?.unwrap_or_default();
-        Location::decode_all(id, &value).map_err(|e| self.error(&e))
+        let value = self.get(CHUNKS, &short(id).to_be_bytes())?.unwrap_or_default();
+        self.copies(id, &value)
+    }
+
+    /// See [`super::ChunkIndex::locate_many`].
+    ///
+    /// How many are looked for at once is learned on the way: after one that is stored, its neighbours are
+    /// likely to be the next, and known by then; after one that is not, the next are likely to be new too.
+    pub(super) fn locate_many(&self, ids: &[ChunkId]) -> Result<Vec<Vec<Location>>> {
+        let mut found = vec![Vec::new(); ids.len()];
+        let (mut unknown, mut ask) = (Vec::new(), 1);
+        for (at, id) in ids.iter().enumerate() {
+            match self.near.get(id) {
+                Some(location) => found[at].push(location),
+                None => unknown.push(at),
+            }
+            if unknown.len() == ask || at + 1 == ids.len() {
+                let any = self.look_up(ids, &unknown, &mut found)?;
+                ask = if any { 1 } else { 2 * ask };
+                unknown.clear();
+            }
+        }
+        Ok(found)
+    }
+
+    /// Looks for the chunks numbered `unknown` of `ids` in one go. Gives whether one is stored.
+    fn look_up(&self, ids: &[ChunkId], unknown: &[usize], found: &mut [Vec<Location>]) -> Result<bool> {
+        let keys: Vec<_> = unknown.iter().map(|at| short(&ids[*at]).to_be_bytes()).collect();
+        let values = self.db()?.batched_multi_get_cf(self.family(CHUNKS)?, &keys, false);
+        let mut any = false;
+        for (at, value) in unknown.iter().zip(values) {
+            let Some(value) = value.map_err(|e| self.error(&e))? else { continue };
+            found[*at] = match self.near.get(&ids[*at]) {
+                Some(location) => vec![location],
+                None => self.copies(&ids[*at], &value)?,
+            };
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// The copies of a chunk among the places of those that share the beginning of its id.
+    fn copies(&self, id: &ChunkId, places: &[u8]) -> Result<Vec<Location>> {
+        let places = Place::decode_all(places).map_err(|e| self.error(&e))?;
+        let mut copies: Vec<Location> = Vec::with_capacity(places.len());
+        for place in places {
+            let copy = self.location(place)?;
+            if copy.entry.id == *id && !copies.iter().any(|known| known.pack == copy.pack) {
+                copies.push(copy);
+            }
+        }
+        Ok(copies)
+    }
+
+    /// What is at a place; its neighbours are remembered.
+    fn location(&self, place: Place) -> Result<Location> {
+        let index = place.ordinal % group::RECORDS as u32;
+        let first = Place { ordinal: place.ordinal - index, ..place };
+        let value = self.db()?.get_pinned_cf(self.family(GROUPS)?, first.encode());
+        let value = value.map_err(|e| self.error(&e))?;
+        let value = value.ok_or_else(|| self.error(&format!("{first:?} is not known")))?;
+        let group = Group::decode(first, &value).map_err(|e| self.error(&e))?;
+        let location = group.location(index as usize).map_err(|e| self.error(&e))?;
+        self.near.insert(&Arc::new(group));
+        Ok(location)
     }
 
     /// See [`super::ChunkIndex::pack`].
@@ -208,17 +280,18 @@ impl Database {
 
     /// See [`super::ChunkIndex::similar`]: chunks that share more super-features go first.
     pub(super) fn similar(&self, features: &SuperFeatures) -> Result<Vec<ChunkId>> {
-        let mut found: Vec<(ChunkId, usize)> = Vec::with_capacity(SUPER_FEATURES);
+        let mut found: Vec<(Place, usize)> = Vec::with_capacity(SUPER_FEATURES);
         for key in similar_keys(features) {
-            let Some(value) = self.get(SIMILAR, &key)? else { continue };
-            let id = ChunkId(value.try_into().map_err(|_| self.error(&"id of wrong length"))?);
-            match found.iter_mut().find(|(known, _)| *known == id) {
-                Some((_, count)) => *count += 1,
-                None => found.push((id, 1)),
+            let value = self.get(SIMILAR, &key)?.unwrap_or_default();
+            for place in Place::decode_all(&value).map_err(|e| self.error(&e))? {
+                match found.iter_mut().find(|(known, _)| *known == place) {
+                    Some((_, count)) => *count += 1,
+                    None => found.push((place, 1)),
+                }
             }
         }
         found.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        Ok(found.into_iter().map(|(id, _)| id).collect())
+        found.into_iter().map(|(place, _)| Ok(self.location(place)?.entry.id)).collect()
     }
 
     fn get(&self, family: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {

@@ -4,7 +4,9 @@
 //! RocksDB has one writer, so each process takes the first free one of a few slots, each a database of its own.
 
 mod database;
+mod group;
 mod location;
+mod near;
 mod slot;
 
 use std::collections::HashSet;
@@ -106,6 +108,12 @@ impl ChunkIndex {
     /// All known copies of a chunk; none where it is not in the repository.
     pub(crate) fn locate(&self, id: &ChunkId) -> Result<Vec<Location>> {
         self.noted(self.read().locate(id))
+    }
+
+    /// Some copies of each chunk of `ids`, none only where there is none: [`ChunkIndex::locate`] gives all.
+    /// Fast for chunks in the order they were stored in.
+    pub(crate) fn locate_many(&self, ids: &[ChunkId]) -> Result<Vec<Vec<Location>>> {
+        self.noted(self.read().locate_many(ids))
     }
 
     /// What is known of a pack, by its number in this cache.
