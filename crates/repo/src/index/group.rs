@@ -71,7 +71,8 @@ impl Group {
     /// Where record number `index` of the group is, and what it holds.
     pub(super) fn location(&self, index: usize) -> Result<Location> {
         let before = self.records().take(index);
-        let offset = before.clone().fold(self.offset, |offset, record| offset.saturating_add(sealed_len(record)));
+        let offset =
+            before.clone().fold(self.offset, |offset, record| offset.saturating_add(sealed_len(record)));
         let record = self.records().nth(index).unwrap_or_default();
         let mut reader = Reader::new("cached group", record);
         let id = ChunkId(reader.array()?);
@@ -109,7 +110,7 @@ mod tests {
     use dbvault_format::header::HEADER_BYTES;
 
     fn entry(byte: u8) -> ChunkEntry {
-        let base = (byte % 3 == 0).then_some(ChunkId([byte ^ 0xff; 32]));
+        let base = (byte.is_multiple_of(3)).then_some(ChunkId([byte ^ 0xff; 32]));
         ChunkEntry {
             id: ChunkId([byte; 32]),
             codec: if base.is_some() { Codec::Delta } else { Codec::Zstd },

@@ -2,6 +2,7 @@
 
 use dbvault_format::bytes::Reader;
 use dbvault_format::id::{ChunkId, PackName, Salt, SessionId};
+use dbvault_format::index_segment::PackListing;
 use dbvault_format::pack::ChunkEntry;
 
 /// Where one copy of a chunk is.
@@ -27,6 +28,11 @@ pub(super) struct Place {
 impl Place {
     /// Length of a place as a value or key.
     pub(super) const BYTES: usize = 8;
+
+    /// The places of all chunks of pack number `pack`.
+    pub(super) fn of_all(pack: u32, listing: &PackListing) -> impl Iterator<Item = (Place, &ChunkEntry)> {
+        (0..).map(move |ordinal| Place { pack, ordinal }).zip(&listing.entries)
+    }
 
     /// The place as a value, which may be appended to others, or as a key, in order.
     pub(super) fn encode(self) -> [u8; Place::BYTES] {

@@ -5,6 +5,7 @@
 
 mod database;
 mod group;
+mod load;
 mod location;
 mod near;
 mod slot;
@@ -23,6 +24,7 @@ use crate::monitor::{Counter, Monitor, Phase};
 use crate::view::View;
 use crate::{Repository, Result, layout};
 use database::Database;
+use load::Load;
 use slot::Slot;
 
 /// The chunk index of one repository, in one process.
@@ -79,8 +81,10 @@ impl ChunkIndex {
             let database = self.read();
             let loaded = database.segments()?;
             let wanted: HashSet<&str> = view.segments().map(|(key, _)| key.as_str()).collect();
-            // A collection has moved chunks about: locations may point to packs that are going away.
-            database.root_number()? == view.root_number
+            // What a load left in the middle is of no use, nor is what was there before a collection moved
+            // chunks about: locations may point to packs that are going away.
+            (database.is_owned()? || database.is_empty()?)
+                && database.root_number()? == view.root_number
                 && loaded.iter().all(|name| wanted.contains(name.as_str()))
         };
         if !current {
@@ -95,13 +99,17 @@ impl ChunkIndex {
             monitor.phase(Phase::LoadIndex);
             monitor.expect(Counter::Segments, new.len() as u64);
         }
+        let mut load = if database.is_owned()? { None } else { Some(Load::start(&database)) };
         for (key, session) in new {
             repo.client.check_interrupt()?;
-            if let Some(segment) = read_segment(repo, key)? {
-                database.add_segment(key.as_str(), &session, &segment)?;
+            match (read_segment(repo, key)?, &mut load) {
+                (Some(segment), Some(load)) => load.add_segment(key.as_str(), &session, &segment)?,
+                (Some(segment), None) => database.add_segment(key.as_str(), &session, &segment)?,
+                (None, _) => {}
             }
             monitor.add(Counter::Segments, 1);
         }
+        load.map_or(Ok(()), Load::finish)?;
         database.set_root_number(view.root_number)
     }
 
