@@ -9,6 +9,8 @@ mod load;
 mod location;
 mod near;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::sync::RwLock;
