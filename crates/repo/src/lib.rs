@@ -13,6 +13,8 @@ mod error;
 mod index;
 mod key_slots;
 mod layout;
+#[doc(hidden)]
+pub mod measure;
 mod monitor;
 mod pack_reader;
 mod pack_writer;

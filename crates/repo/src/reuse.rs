@@ -48,25 +48,54 @@ impl Reuse {
 
     /// Where the chunk is, if it may be reused; its pack is adopted where that is needed.
     pub(crate) fn find(&self, id: &ChunkId) -> Result<Option<Location>> {
-        self.find_below(id, u8::MAX)
+        Ok(self.find_many(std::slice::from_ref(id))?.pop().flatten())
     }
 
-    /// The same, of copies of a depth less than `limit`. A base is looked for below what is stored against it:
-    /// two sessions may have stored two chunks each against the other, and that must not lead in circles.
+    /// The same for many chunks, in their order: those that were stored together are found with few reads.
+    pub(crate) fn find_many(&self, ids: &[ChunkId]) -> Result<Vec<Option<Location>>> {
+        match self.ask(|index| index.locate_many(ids))? {
+            Some(copies) => {
+                ids.iter().zip(copies).map(|(id, copies)| self.choose(id, &copies, u8::MAX)).collect()
+            }
+            None => Ok(vec![None; ids.len()]),
+        }
+    }
+
+    /// As [`Reuse::find`], of copies of a depth less than `limit`. A base is looked for below what is stored
+    /// against it: two sessions may have stored two chunks each against the other, and that must not lead in
+    /// circles.
     pub(crate) fn find_below(&self, id: &ChunkId, limit: u8) -> Result<Option<Location>> {
-        let locations = match self.index.locate(id) {
-            // A failing cache costs space, not safety: the chunk is stored again.
+        let copies = self.ask(|index| index.locate_many(std::slice::from_ref(id)))?;
+        self.choose(id, &copies.unwrap_or_default().pop().unwrap_or_default(), limit)
+    }
+
+    /// What the index says. A failing cache costs space, not safety: the chunks are stored again.
+    fn ask<T>(&self, question: impl FnOnce(&ChunkIndex) -> Result<T>) -> Result<Option<T>> {
+        match question(&self.index) {
             Err(e @ Error::Cache { .. }) => {
                 if !std::mem::replace(&mut self.lock().cache_failed, true) {
                     tracing::warn!("{e}; chunks that can't be looked up are stored again");
                 }
-                return Ok(None);
+                Ok(None)
             }
-            found => found?,
-        };
-        for location in locations.into_iter().filter(|location| location.entry.depth < limit) {
-            if self.pack_usable(location.pack)? && self.base_usable(&location)? {
-                return Ok(Some(location));
+            answer => answer.map(Some),
+        }
+    }
+
+    /// A copy that may be reused: one of `some`, or where there are such but none will do, of all there are.
+    fn choose(&self, id: &ChunkId, some: &[Location], limit: u8) -> Result<Option<Location>> {
+        let chosen = self.first_usable(some, limit)?;
+        if chosen.is_some() || some.is_empty() {
+            return Ok(chosen);
+        }
+        let all = self.ask(|index| index.locate(id))?.unwrap_or_default();
+        self.first_usable(&all, limit)
+    }
+
+    fn first_usable(&self, copies: &[Location], limit: u8) -> Result<Option<Location>> {
+        for copy in copies.iter().filter(|copy| copy.entry.depth < limit) {
+            if self.pack_usable(copy.pack)? && self.base_usable(copy)? {
+                return Ok(Some(copy.clone()));
             }
         }
         Ok(None)

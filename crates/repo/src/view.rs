@@ -29,7 +29,9 @@ pub(crate) struct View {
     /// Number of the latest root; 0 before the first collection.
     pub(crate) root_number: u32,
     /// Segments that make up the base index of that root.
-    base: HashSet<String>,
+    base: HashSet<Key>,
+    /// Sessions that wrote these.
+    based: HashSet<SessionId>,
     /// Sessions whose own segments the base replaces.
     folded: HashSet<SessionId>,
     /// Sessions that have ended; all others run or died.
@@ -67,7 +69,9 @@ impl View {
         let (_, body) = repo.get_sealed(&key, &[ObjectKind::Root])?;
         let root: Root = from_cbor("root", &body).map_err(|e| Error::reading(key.as_str(), e))?;
         self.root_number = number;
-        self.base = root.base.into_iter().collect();
+        // A name that no segment can have names none.
+        self.base = root.base.into_iter().filter_map(|name| Key::new(name).ok()).collect();
+        self.based = self.base.iter().filter_map(layout::parse_index_segment).collect();
         self.folded = root.folded.into_iter().collect();
         self.condemned.extend(root.deleted);
         Ok(())
@@ -96,7 +100,7 @@ impl View {
             let session = layout::parse_index_segment(key)?;
             let own =
                 !self.folded.contains(&session) && self.outcomes.get(&session) != Some(&Outcome::Fenced);
-            (own || self.base.contains(key.as_str())).then_some((key, session))
+            (own || self.base.contains(key)).then_some((key, session))
         })
     }
 
@@ -115,8 +119,7 @@ impl View {
     /// Whether a pack that `sessions` list may be reused, and how.
     pub(crate) fn standing(&self, pack: &PackName, sessions: &[SessionId]) -> Standing {
         let committed = |session: &SessionId| {
-            let based = self.base.iter().any(|name| name.contains(&session.to_string()));
-            based || self.outcomes.get(session) == Some(&Outcome::Committed)
+            self.based.contains(session) || self.outcomes.get(session) == Some(&Outcome::Committed)
         };
         if self.condemned.contains(pack) {
             Standing::Absent

@@ -7,36 +7,41 @@ use std::sync::Mutex;
 use dbvault_format::header::HEADER_BYTES;
 use dbvault_format::id::{ChunkId, RepoId, SessionId};
 use dbvault_format::index_segment::{IndexSegment, PackListing};
+use dbvault_format::pack::ChunkEntry;
 use dbvault_format::similarity::{SUPER_FEATURE_BYTES, SUPER_FEATURES, SuperFeatures};
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, IteratorMode,
-    MergeOperands, Options, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB,
+    IngestExternalFileOptions, IteratorMode, MergeOperands, Options, WriteBatch, WriteOptions,
 };
 
-use super::location::{Location, PackInfo};
+use super::group::{self, Group};
+use super::location::{Location, PackInfo, Place, short};
+use super::near::Near;
 use super::slot::cache_error;
 use crate::Result;
 
-/// Chunk id -> locations, one appended to the other.
-const CHUNKS: &str = "chunks";
+/// Beginning of a chunk id -> places, one appended to the other.
+pub(super) const CHUNKS: &str = "chunks";
+/// Place of the first record of a group -> the group.
+const GROUPS: &str = "groups";
 /// Pack number -> what is known of it.
 const PACKS: &str = "packs";
 /// Pack name -> pack number.
 const PACK_NUMBERS: &str = "pack_numbers";
-/// Which super-feature, and its value -> the newest chunk that has it.
-const SIMILAR: &str = "similar";
+/// Which super-feature, and its value -> place of the newest chunk that has it.
+pub(super) const SIMILAR: &str = "similar";
 /// Name of a segment that is in the index.
 const SEGMENTS: &str = "segments";
 /// Version, repository and root number.
 const META: &str = "meta";
 
-const FAMILIES: [&str; 6] = [CHUNKS, PACKS, PACK_NUMBERS, SIMILAR, SEGMENTS, META];
+const FAMILIES: [&str; 7] = [CHUNKS, GROUPS, PACKS, PACK_NUMBERS, SIMILAR, SEGMENTS, META];
 
 const KEY_OWNER: &str = "owner";
 const KEY_ROOT: &str = "root";
 
 /// Changed whenever the database holds other things than before: an older cache is then made anew.
-const VERSION: &[u8] = b"dbvault index 1 ";
+const VERSION: &[u8] = b"dbvault index 2 ";
 
 /// Blocks, indexes and filters that are kept in memory, bytes.
 const BLOCK_CACHE_BYTES: usize = 32 << 20;
@@ -48,9 +53,13 @@ const OPEN_FILES_MAX: i32 = 128;
 /// An open index database.
 pub(super) struct Database {
     path: PathBuf,
+    /// Version and repository.
+    owner: Vec<u8>,
     /// `None` between [`Database::close`] and the next database in its place.
     db: Option<DB>,
     next_pack: Mutex<u32>,
+    /// Belongs to the database: where another one takes its place, numbers mean other packs.
+    near: Near,
 }
 
 impl std::fmt::Debug for Database {
@@ -62,9 +71,8 @@ impl std::fmt::Debug for Database {
 impl Database {
     /// Opens what is there; an error where there is nothing, or nothing of use for `repo`.
     pub(super) fn open(path: &Path, repo: &RepoId) -> Result<Database> {
-        let database = Database::start(path, false)?;
-        let owner = database.get(META, KEY_OWNER.as_bytes())?;
-        if owner.as_deref() != Some(&[VERSION, repo.as_bytes()].concat()) {
+        let database = Database::start(path, repo, false)?;
+        if !database.is_owned()? {
             return Err(cache_error(path, &"of another repository or version"));
         }
         let last = database.db()?.iterator_cf(database.family(PACKS)?, IteratorMode::End).next().transpose();
@@ -76,17 +84,31 @@ impl Database {
         Ok(database)
     }
 
-    /// Makes an empty one.
+    /// Makes an empty one. It has no owner until it is filled: see [`Load`](super::load::Load).
     pub(super) fn create(path: &Path, repo: &RepoId) -> Result<Database> {
-        let database = Database::start(path, true)?;
-        let mut batch = WriteBatch::default();
-        batch.put_cf(database.family(META)?, KEY_OWNER, [VERSION, repo.as_bytes()].concat());
-        database.write(batch)?;
-        Ok(database)
+        Database::start(path, repo, true)
     }
 
-    fn start(path: &Path, create: bool) -> Result<Database> {
+    /// Whether this has been filled.
+    pub(super) fn is_owned(&self) -> Result<bool> {
+        Ok(self.get(META, KEY_OWNER.as_bytes())? == Some(self.owner.clone()))
+    }
+
+    /// Whether nothing has been added yet.
+    pub(super) fn is_empty(&self) -> Result<bool> {
+        Ok(*self.lock_next() == 0 && self.segments()?.is_empty())
+    }
+
+    /// This is filled: it is as good as the segments whose names are in it.
+    pub(super) fn set_owner(&self) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.family(META)?, KEY_OWNER, &self.owner);
+        self.write(batch)
+    }
+
+    fn start(path: &Path, repo: &RepoId, create: bool) -> Result<Database> {
         let cache = Cache::new_hyper_clock_cache(BLOCK_CACHE_BYTES, 0);
+        let owner = [VERSION, repo.as_bytes()].concat();
         let mut options = Options::default();
         options.create_if_missing(create);
         options.create_missing_column_families(create);
@@ -99,12 +121,19 @@ impl Database {
         options.set_paranoid_checks(true);
         let families = FAMILIES.map(|name| ColumnFamilyDescriptor::new(name, family_options(name, &cache)));
         let db = DB::open_cf_descriptors(&options, path, families).map_err(|e| cache_error(path, &e))?;
-        Ok(Database { path: path.into(), db: Some(db), next_pack: Mutex::new(0) })
+        Ok(Database {
+            path: path.into(),
+            owner,
+            db: Some(db),
+            next_pack: Mutex::new(0),
+            near: Near::default(),
+        })
     }
 
     /// Closes the files. Every other call is an error from then on.
     pub(super) fn close(&mut self) {
         self.db = None;
+        self.near.clear();
     }
 
     /// Names of the segments that are in the index.
@@ -137,6 +166,11 @@ impl Database {
         for pack in &segment.packs {
             self.add_pack(session, pack)?;
         }
+        self.add_segment_name(name)
+    }
+
+    /// All packs of the segment are there.
+    pub(super) fn add_segment_name(&self, name: &str) -> Result<()> {
         let mut batch = WriteBatch::default();
         batch.put_cf(self.family(SEGMENTS)?, name, []);
         self.write(batch)
@@ -144,59 +178,144 @@ impl Database {
 
     /// Adds a pack and its chunks, or another session to a pack that is known; gives its number.
     pub(super) fn add_pack(&self, session: &SessionId, pack: &PackListing) -> Result<u32> {
+        let (chunks, similar) = (self.family(CHUNKS)?, self.family(SIMILAR)?);
+        // One batch: a chunk is never known without its pack, nor under the number of another.
+        let mut batch = WriteBatch::default();
+        let (number, new) = self.list_pack(&mut batch, session, pack)?;
+        for (place, entry) in Place::of_all(number, pack).filter(|_| new) {
+            batch.merge_cf(chunks, short(&entry.id).to_be_bytes(), place.encode());
+            for key in entry.features.iter().flat_map(similar_keys) {
+                batch.put_cf(similar, key.to_be_bytes(), place.encode());
+            }
+        }
+        self.write(batch)?;
+        Ok(number)
+    }
+
+    /// Puts a pack and its groups into `batch`, or another session of a pack that is known. Gives the number
+    /// of the pack, and whether it is new.
+    pub(super) fn list_pack(
+        &self,
+        batch: &mut WriteBatch,
+        session: &SessionId,
+        pack: &PackListing,
+    ) -> Result<(u32, bool)> {
+        let (packs, numbers) = (self.family(PACKS)?, self.family(PACK_NUMBERS)?);
         if let Some(number) = self.get(PACK_NUMBERS, pack.name.as_bytes())? {
             let number = self.number(&number)?;
             let mut info = self.pack(number)?;
             if !info.sessions.contains(session) {
                 info.sessions.push(*session);
-                let mut batch = WriteBatch::default();
-                batch.put_cf(self.family(PACKS)?, number.to_be_bytes(), info.encode());
-                self.write(batch)?;
+                batch.put_cf(packs, number.to_be_bytes(), info.encode());
             }
-            return Ok(number);
+            return Ok((number, false));
         }
         let number = {
             let mut next = self.lock_next();
             *next += 1;
             *next - 1
         };
-        // One batch: a chunk is never known without its pack, nor under the number of another.
-        let mut batch = WriteBatch::default();
-        self.put_chunks(&mut batch, number, pack)?;
+        self.put_groups(batch, number, &pack.entries)?;
         let info = PackInfo {
             name: pack.name,
             salt: pack.salt,
             size_bytes: pack.size_bytes,
             sessions: vec![*session],
         };
-        batch.put_cf(self.family(PACKS)?, number.to_be_bytes(), info.encode());
-        batch.put_cf(self.family(PACK_NUMBERS)?, pack.name.as_bytes(), number.to_be_bytes());
-        self.write(batch)?;
-        Ok(number)
+        batch.put_cf(packs, number.to_be_bytes(), info.encode());
+        batch.put_cf(numbers, pack.name.as_bytes(), number.to_be_bytes());
+        Ok((number, true))
     }
 
-    fn put_chunks(&self, batch: &mut WriteBatch, number: u32, pack: &PackListing) -> Result<()> {
-        let (chunks, similar) = (self.family(CHUNKS)?, self.family(SIMILAR)?);
-        let place = |value: u64| u32::try_from(value).map_err(|e| self.error(&e));
+    fn put_groups(&self, batch: &mut WriteBatch, pack: u32, entries: &[ChunkEntry]) -> Result<()> {
         let mut offset = HEADER_BYTES as u64;
-        for (ordinal, entry) in pack.entries.iter().enumerate() {
-            let (ordinal, start) = (place(ordinal as u64)?, place(offset)?);
-            let location = Location { pack: number, ordinal, offset: start, entry: entry.clone() };
-            offset += u64::from(entry.sealed_len);
-            let mut value = Vec::with_capacity(64);
-            location.encode(&mut value);
-            batch.merge_cf(chunks, entry.id.as_bytes(), value);
-            for key in entry.features.iter().flat_map(similar_keys) {
-                batch.put_cf(similar, key, entry.id.as_bytes());
-            }
+        for (group, number) in entries.chunks(group::RECORDS).zip(0..) {
+            let first = Place { pack, ordinal: number * group::RECORDS as u32 };
+            let start = u32::try_from(offset).map_err(|e| self.error(&e))?;
+            batch.put_cf(self.family(GROUPS)?, first.encode(), group::encode(start, group));
+            offset += group.iter().map(|entry| u64::from(entry.sealed_len)).sum::<u64>();
         }
         Ok(())
     }
 
+    /// Takes files of sorted keys as they are. The keys of a file are not in any other.
+    pub(super) fn ingest(&self, family: &str, files: Vec<PathBuf>) -> Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let mut options = IngestExternalFileOptions::default();
+        options.set_move_files(true);
+        let taken = self.db()?.ingest_external_file_cf_opts(self.family(family)?, &options, files);
+        taken.map_err(|e| self.error(&e))
+    }
+
     /// See [`super::ChunkIndex::locate`].
     pub(super) fn locate(&self, id: &ChunkId) -> Result<Vec<Location>> {
-        let value = self.get(CHUNKS, id.as_bytes())?.unwrap_or_default();
-        Location::decode_all(id, &value).map_err(|e| self.error(&e))
+        let value = self.get(CHUNKS, &short(id).to_be_bytes())?.unwrap_or_default();
+        self.copies(id, &value)
+    }
+
+    /// See [`super::ChunkIndex::locate_many`].
+    ///
+    /// How many are looked for at once is learned on the way: after one that is stored, its neighbours are
+    /// likely to be the next, and known by then; after one that is not, the next are likely to be new too.
+    pub(super) fn locate_many(&self, ids: &[ChunkId]) -> Result<Vec<Vec<Location>>> {
+        let mut found = vec![Vec::new(); ids.len()];
+        let (mut unknown, mut ask) = (Vec::new(), 1);
+        for (at, id) in ids.iter().enumerate() {
+            match self.near.get(id) {
+                Some(location) => found[at].push(location),
+                None => unknown.push(at),
+            }
+            if unknown.len() == ask || at + 1 == ids.len() {
+                let any = self.look_up(ids, &unknown, &mut found)?;
+                ask = if any { 1 } else { 2 * ask };
+                unknown.clear();
+            }
+        }
+        Ok(found)
+    }
+
+    /// Looks for the chunks numbered `unknown` of `ids` in one go. Gives whether one is stored.
+    fn look_up(&self, ids: &[ChunkId], unknown: &[usize], found: &mut [Vec<Location>]) -> Result<bool> {
+        let keys: Vec<_> = unknown.iter().map(|at| short(&ids[*at]).to_be_bytes()).collect();
+        let values = self.db()?.batched_multi_get_cf(self.family(CHUNKS)?, &keys, false);
+        let mut any = false;
+        for (at, value) in unknown.iter().zip(values) {
+            let Some(value) = value.map_err(|e| self.error(&e))? else { continue };
+            found[*at] = match self.near.get(&ids[*at]) {
+                Some(location) => vec![location],
+                None => self.copies(&ids[*at], &value)?,
+            };
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// The copies of a chunk among the places of those that share the beginning of its id.
+    fn copies(&self, id: &ChunkId, places: &[u8]) -> Result<Vec<Location>> {
+        let places = Place::decode_all(places).map_err(|e| self.error(&e))?;
+        let mut copies: Vec<Location> = Vec::with_capacity(places.len());
+        for place in places {
+            let copy = self.location(place)?;
+            if copy.entry.id == *id && !copies.iter().any(|known| known.pack == copy.pack) {
+                copies.push(copy);
+            }
+        }
+        Ok(copies)
+    }
+
+    /// What is at a place; its neighbours are remembered.
+    fn location(&self, place: Place) -> Result<Location> {
+        let index = place.ordinal % group::RECORDS as u32;
+        let first = Place { ordinal: place.ordinal - index, ..place };
+        let value = self.db()?.get_pinned_cf(self.family(GROUPS)?, first.encode());
+        let value = value.map_err(|e| self.error(&e))?;
+        let value = value.ok_or_else(|| self.error(&format!("{first:?} is not known")))?;
+        let group = Group::decode(first, &value).map_err(|e| self.error(&e))?;
+        let location = group.location(index as usize).map_err(|e| self.error(&e))?;
+        self.near.insert(group);
+        Ok(location)
     }
 
     /// See [`super::ChunkIndex::pack`].
@@ -208,17 +327,18 @@ impl Database {
 
     /// See [`super::ChunkIndex::similar`]: chunks that share more super-features go first.
     pub(super) fn similar(&self, features: &SuperFeatures) -> Result<Vec<ChunkId>> {
-        let mut found: Vec<(ChunkId, usize)> = Vec::with_capacity(SUPER_FEATURES);
+        let mut found: Vec<(Place, usize)> = Vec::with_capacity(SUPER_FEATURES);
         for key in similar_keys(features) {
-            let Some(value) = self.get(SIMILAR, &key)? else { continue };
-            let id = ChunkId(value.try_into().map_err(|_| self.error(&"id of wrong length"))?);
-            match found.iter_mut().find(|(known, _)| *known == id) {
-                Some((_, count)) => *count += 1,
-                None => found.push((id, 1)),
+            let value = self.get(SIMILAR, &key.to_be_bytes())?.unwrap_or_default();
+            for place in Place::decode_all(&value).map_err(|e| self.error(&e))? {
+                match found.iter_mut().find(|(known, _)| *known == place) {
+                    Some((_, count)) => *count += 1,
+                    None => found.push((place, 1)),
+                }
             }
         }
         found.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        Ok(found.into_iter().map(|(id, _)| id).collect())
+        found.into_iter().map(|(place, _)| Ok(self.location(place)?.entry.id)).collect()
     }
 
     fn get(&self, family: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -227,7 +347,7 @@ impl Database {
 
     /// Writes without the write-ahead log: what a crash loses is read again from the segments, whose names
     /// are lost with it (all families are flushed as one).
-    fn write(&self, batch: WriteBatch) -> Result<()> {
+    pub(super) fn write(&self, batch: WriteBatch) -> Result<()> {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
         self.db()?.write_opt(batch, &options).map_err(|e| self.error(&e))
@@ -249,17 +369,25 @@ impl Database {
         self.next_pack.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn error(&self, message: &dyn std::fmt::Display) -> crate::Error {
+    /// Options for a file of this family, which is written elsewhere.
+    pub(super) fn file_options(family: &str) -> Options {
+        family_options(family, &Cache::new_lru_cache(0))
+    }
+
+    /// Directory of the database.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn error(&self, message: &dyn std::fmt::Display) -> crate::Error {
         cache_error(&self.path, message)
     }
 }
 
-fn similar_keys(features: &SuperFeatures) -> [[u8; 1 + SUPER_FEATURE_BYTES]; SUPER_FEATURES] {
-    std::array::from_fn(|index| {
-        let mut key = [index as u8; 1 + SUPER_FEATURE_BYTES];
-        key[1..].copy_from_slice(&features.0[index].to_le_bytes()[..SUPER_FEATURE_BYTES]);
-        key
-    })
+/// Keys by the first bits of which chunks are spread evenly.
+pub(super) fn similar_keys(features: &SuperFeatures) -> [u64; SUPER_FEATURES] {
+    const FREE_BITS: usize = 64 - 8 * SUPER_FEATURE_BYTES;
+    std::array::from_fn(|index| features.0[index] << FREE_BITS | index as u64)
 }
 
 /// Keys are hashes: nothing compresses, nothing is ever looked for in order.

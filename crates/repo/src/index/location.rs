@@ -1,8 +1,8 @@
 //! Values of the index: where a chunk is, and what a pack is. A local matter, not part of the format.
 
 use dbvault_format::bytes::Reader;
-use dbvault_format::compress::Codec;
 use dbvault_format::id::{ChunkId, PackName, Salt, SessionId};
+use dbvault_format::index_segment::PackListing;
 use dbvault_format::pack::ChunkEntry;
 
 /// Where one copy of a chunk is.
@@ -18,36 +18,43 @@ pub(crate) struct Location {
     pub(crate) entry: ChunkEntry,
 }
 
-impl Location {
-    /// Appends the location as a value, which may be appended to others.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let entry = &self.entry;
-        for number in [self.pack, self.ordinal, self.offset, entry.plain_len, entry.sealed_len] {
-            out.extend_from_slice(&number.to_le_bytes());
-        }
-        out.extend_from_slice(&[entry.codec as u8, entry.depth]);
-        if let Some(base) = &entry.base {
-            out.extend_from_slice(base.as_bytes());
-        }
+/// A record in this cache: number of its pack, and its number in the pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) pack: u32,
+    pub(super) ordinal: u32,
+}
+
+impl Place {
+    /// Length of a place as a value or key.
+    pub(super) const BYTES: usize = 8;
+
+    /// The places of all chunks of pack number `pack`.
+    pub(super) fn of_all(pack: u32, listing: &PackListing) -> impl Iterator<Item = (Place, &ChunkEntry)> {
+        (0..).map(move |ordinal| Place { pack, ordinal }).zip(&listing.entries)
     }
 
-    /// Reads a value: any number of locations of chunk `id`.
-    pub(super) fn decode_all(id: &ChunkId, value: &[u8]) -> dbvault_format::Result<Vec<Location>> {
-        let mut reader = Reader::new("cached location", value);
-        let mut all: Vec<Location> = Vec::with_capacity(1);
+    /// The place as a value, which may be appended to others, or as a key, in order.
+    pub(super) fn encode(self) -> [u8; Place::BYTES] {
+        (u64::from(self.pack) << 32 | u64::from(self.ordinal)).to_be_bytes()
+    }
+
+    /// Reads a value: any number of places.
+    pub(super) fn decode_all(value: &[u8]) -> dbvault_format::Result<Vec<Place>> {
+        let mut reader = Reader::new("cached places", value);
+        let mut all = Vec::with_capacity(1);
         while !reader.rest().is_empty() {
-            let (pack, ordinal, offset) = (reader.u32()?, reader.u32()?, reader.u32()?);
-            let (plain_len, sealed_len) = (reader.u32()?, reader.u32()?);
-            let codec = Codec::from_number(reader.u8()?).ok_or_else(|| reader.malformed("codec"))?;
-            let depth = reader.u8()?;
-            let base = if codec == Codec::Delta { Some(ChunkId(reader.array()?)) } else { None };
-            let entry = ChunkEntry { id: *id, codec, depth, plain_len, sealed_len, base, features: None };
-            if !all.iter().any(|known| known.pack == pack) {
-                all.push(Location { pack, ordinal, offset, entry });
-            }
+            let place = u64::from_be_bytes(reader.array()?);
+            all.push(Place { pack: (place >> 32) as u32, ordinal: place as u32 });
         }
         Ok(all)
     }
+}
+
+/// The beginning of an id, by which chunks are looked up. Different chunks may share it: the group at a place
+/// has the whole id. Ids are keyed hashes, so that nobody can make many share it.
+pub(super) fn short(id: &ChunkId) -> u64 {
+    id.0.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 /// What is known of a pack.

@@ -4,8 +4,13 @@
 //! RocksDB has one writer, so each process takes the first free one of a few slots, each a database of its own.
 
 mod database;
+mod group;
+mod load;
 mod location;
+mod near;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::sync::RwLock;
@@ -21,6 +26,7 @@ use crate::monitor::{Counter, Monitor, Phase};
 use crate::view::View;
 use crate::{Repository, Result, layout};
 use database::Database;
+use load::Load;
 use slot::Slot;
 
 /// The chunk index of one repository, in one process.
@@ -77,8 +83,10 @@ impl ChunkIndex {
             let database = self.read();
             let loaded = database.segments()?;
             let wanted: HashSet<&str> = view.segments().map(|(key, _)| key.as_str()).collect();
-            // A collection has moved chunks about: locations may point to packs that are going away.
-            database.root_number()? == view.root_number
+            // What a load left in the middle is of no use, nor is what was there before a collection moved
+            // chunks about: locations may point to packs that are going away.
+            (database.is_owned()? || database.is_empty()?)
+                && database.root_number()? == view.root_number
                 && loaded.iter().all(|name| wanted.contains(name.as_str()))
         };
         if !current {
@@ -93,19 +101,29 @@ impl ChunkIndex {
             monitor.phase(Phase::LoadIndex);
             monitor.expect(Counter::Segments, new.len() as u64);
         }
+        let mut load = if database.is_owned()? { None } else { Some(Load::start(&database)) };
         for (key, session) in new {
             repo.client.check_interrupt()?;
-            if let Some(segment) = read_segment(repo, key)? {
-                database.add_segment(key.as_str(), &session, &segment)?;
+            match (read_segment(repo, key)?, &mut load) {
+                (Some(segment), Some(load)) => load.add_segment(key.as_str(), &session, &segment)?,
+                (Some(segment), None) => database.add_segment(key.as_str(), &session, &segment)?,
+                (None, _) => {}
             }
             monitor.add(Counter::Segments, 1);
         }
+        load.map_or(Ok(()), Load::finish)?;
         database.set_root_number(view.root_number)
     }
 
     /// All known copies of a chunk; none where it is not in the repository.
     pub(crate) fn locate(&self, id: &ChunkId) -> Result<Vec<Location>> {
         self.noted(self.read().locate(id))
+    }
+
+    /// Some copies of each chunk of `ids`, none only where there is none: [`ChunkIndex::locate`] gives all.
+    /// Fast for chunks in the order they were stored in.
+    pub(crate) fn locate_many(&self, ids: &[ChunkId]) -> Result<Vec<Vec<Location>>> {
+        self.noted(self.read().locate_many(ids))
     }
 
     /// What is known of a pack, by its number in this cache.

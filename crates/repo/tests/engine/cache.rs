@@ -253,3 +253,32 @@ fn packs_that_are_lost_or_cut_are_not_built_on_but_stored_again() {
         );
     }
 }
+
+#[test]
+fn packs_may_get_other_numbers_under_an_open_reader() {
+    use crate::objects::{listings, names, put_sealed};
+    use dbvault_format::header::ObjectKind;
+    use dbvault_format::id::SessionId;
+    use dbvault_format::index_segment::IndexSegment;
+    let known = Known::new();
+    let repo = open(known.storage.clone(), known.cache.path()).unwrap();
+    let reader = reader(&repo).unwrap();
+    let read = || {
+        for (name, data) in &known.expected {
+            let manifest = repo.find_archive(name).unwrap().manifest;
+            assert!(restore(&reader, &manifest).unwrap() == *data, "{name}");
+        }
+    };
+    read();
+    // As if a collection had put the segments of all sessions into one, in another order.
+    let mut sessions: Vec<SessionId> =
+        repo.archives().unwrap().archives.iter().map(|archive| archive.manifest.id).collect();
+    sessions.sort_unstable_by(|one, other| other.cmp(one));
+    let packs = sessions.iter().flat_map(|id| listings(&known.storage, &repo, id)).rev().collect();
+    names(&known.storage, "index/").iter().for_each(|name| assert!(known.storage.remove_raw(name)));
+    let name = format!("index/{}/00000000", sessions[0]);
+    put_sealed(&known.storage, &repo, &name, ObjectKind::IndexSegment, &IndexSegment { packs }.encode());
+    let report = reader.check(dbvault_repo::CheckDepth::Data).unwrap();
+    assert!(report.clean(), "{:?} {:?}", report.findings, report.damage);
+    read();
+}

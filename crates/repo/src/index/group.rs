@@ -1,0 +1,148 @@
+//! Groups: what a pack's directory says of a few consecutive records, as one value of the index.
+//!
+//! Chunks that were stored together are asked for together, so that one read answers for many of them.
+//!
+//! ```text
+//! offset of the first record, u32 | count, u16
+//! count records: id, 32 | codec, u8 | depth, u8 | plain length, u32 | sealed length, u32
+//! for each delta among them, in order: id of its base, 32
+//! ```
+
+use dbvault_format::Result;
+use dbvault_format::bytes::Reader;
+use dbvault_format::compress::Codec;
+use dbvault_format::id::ChunkId;
+use dbvault_format::pack::ChunkEntry;
+
+use super::location::{Location, Place};
+
+/// Records of a group but for the last of its pack.
+pub(super) const RECORDS: usize = 64;
+
+const HEAD_BYTES: usize = 6;
+const RECORD_BYTES: usize = ChunkId::BYTES + 10;
+
+/// The value for consecutive records, the first of which begins at `offset`.
+pub(super) fn encode(offset: u32, entries: &[ChunkEntry]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEAD_BYTES + entries.len() * (RECORD_BYTES + ChunkId::BYTES));
+    out.extend_from_slice(&offset.to_le_bytes());
+    out.extend_from_slice(&(entries.len() as u16).to_le_bytes());
+    for entry in entries {
+        out.extend_from_slice(entry.id.as_bytes());
+        out.extend_from_slice(&[entry.codec as u8, entry.depth]);
+        out.extend_from_slice(&entry.plain_len.to_le_bytes());
+        out.extend_from_slice(&entry.sealed_len.to_le_bytes());
+    }
+    entries.iter().filter_map(|entry| entry.base).for_each(|base| out.extend_from_slice(base.as_bytes()));
+    out
+}
+
+/// A group as it was read. Only the records that are asked for are decoded.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// Place of its first record.
+    first: Place,
+    offset: u32,
+    records: Box<[u8]>,
+    bases: Box<[u8]>,
+}
+
+impl Group {
+    /// Reads the group whose first record is at `first`.
+    pub(super) fn decode(first: Place, value: &[u8]) -> Result<Group> {
+        let mut reader = Reader::new("cached group", value);
+        let (offset, count) = (reader.u32()?, usize::from(reader.u16()?));
+        let records = reader.slice(count * RECORD_BYTES)?;
+        let bases = reader.rest();
+        let group = Group { first, offset, records: records.into(), bases: bases.into() };
+        let deltas = group.records().filter(|record| is_delta(record)).count();
+        if count > RECORDS || bases.len() != deltas * ChunkId::BYTES {
+            return Err(reader.malformed("lengths do not add up"));
+        }
+        Ok(group)
+    }
+
+    /// Ids of its chunks and how many records go before each.
+    pub(super) fn ids(&self) -> impl Iterator<Item = (ChunkId, usize)> {
+        let id = |record: &[u8]| record.first_chunk().map(|bytes| ChunkId(*bytes));
+        self.records().map(id).zip(0..).filter_map(|(id, index)| Some((id?, index)))
+    }
+
+    /// Where record number `index` of the group is, and what it holds.
+    pub(super) fn location(&self, index: usize) -> Result<Location> {
+        let before = self.records().take(index);
+        let offset =
+            before.clone().fold(self.offset, |offset, record| offset.saturating_add(sealed_len(record)));
+        let record = self.records().nth(index).unwrap_or_default();
+        let mut reader = Reader::new("cached group", record);
+        let id = ChunkId(reader.array()?);
+        let codec = Codec::from_number(reader.u8()?).ok_or_else(|| reader.malformed("codec"))?;
+        let (depth, plain_len, sealed_len) = (reader.u8()?, reader.u32()?, reader.u32()?);
+        let base = match codec {
+            Codec::Delta => {
+                let deltas = before.filter(|record| is_delta(record)).count();
+                let base = self.bases.chunks_exact(ChunkId::BYTES).nth(deltas).unwrap_or_default();
+                Some(ChunkId(Reader::new("cached group", base).array()?))
+            }
+            _ => None,
+        };
+        let entry = ChunkEntry { id, codec, depth, plain_len, sealed_len, base, features: None };
+        let ordinal = self.first.ordinal.saturating_add(index as u32);
+        Ok(Location { pack: self.first.pack, ordinal, offset, entry })
+    }
+
+    fn records(&self) -> std::slice::ChunksExact<'_, u8> {
+        self.records.chunks_exact(RECORD_BYTES)
+    }
+}
+
+fn is_delta(record: &[u8]) -> bool {
+    record[ChunkId::BYTES] == Codec::Delta as u8
+}
+
+fn sealed_len(record: &[u8]) -> u32 {
+    record.last_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dbvault_format::header::HEADER_BYTES;
+
+    fn entry(byte: u8) -> ChunkEntry {
+        let base = (byte.is_multiple_of(3)).then_some(ChunkId([byte ^ 0xff; 32]));
+        ChunkEntry {
+            id: ChunkId([byte; 32]),
+            codec: if base.is_some() { Codec::Delta } else { Codec::Zstd },
+            depth: u8::from(base.is_some()),
+            plain_len: 1000 + u32::from(byte),
+            sealed_len: 100 + u32::from(byte),
+            base,
+            features: None,
+        }
+    }
+
+    #[test]
+    fn every_record_is_found_where_it_is() {
+        let entries: Vec<ChunkEntry> = (0..RECORDS as u8).map(entry).collect();
+        let value = encode(HEADER_BYTES as u32, &entries);
+        let group = Group::decode(Place { pack: 7, ordinal: 128 }, &value).unwrap();
+        let mut offset = HEADER_BYTES as u32;
+        for (index, entry) in entries.into_iter().enumerate() {
+            let (sealed_len, ordinal) = (entry.sealed_len, 128 + index as u32);
+            assert_eq!(group.ids().nth(index), Some((entry.id, index)));
+            assert_eq!(group.location(index), Ok(Location { pack: 7, ordinal, offset, entry }));
+            offset += sealed_len;
+        }
+        assert!(group.location(RECORDS).is_err());
+    }
+
+    #[test]
+    fn every_cut_is_seen() {
+        let value = encode(48, &[entry(1), entry(3)]);
+        let place = Place { pack: 0, ordinal: 0 };
+        assert!(Group::decode(place, &value).is_ok());
+        (0..value.len()).for_each(|len| assert!(Group::decode(place, &value[..len]).is_err()));
+        assert!(Group::decode(place, &[&value[..], &[0]].concat()).is_err());
+    }
+}
