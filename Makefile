@@ -16,7 +16,7 @@ endif
 PROGRAM := $(CARGO_TARGET_DIR)/release/dbvault
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build install lint doc deny bench bench-quick fuzz clean
+.PHONY: help demo test build install lint doc deny bench bench-quick bench-micro bench-scale fuzz clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,14 @@ bench: ## measure beside Borg, restic and rustic, about 45 minutes and 35 GB; wr
 
 bench-quick: ## the same with small dumps and few days, about 3 minutes; only prints
 	@DBVAULT_BENCH_MB=100 DBVAULT_BENCH_DAYS=4 DBVAULT_BENCH_ROUNDS=1 $(MAKE) --no-print-directory bench
+
+bench-micro: ## measure each step of a backup beside its bare library; writes benches/results
+	@scripts/install-deps test
+	cargo bench --locked --profile release --bench micro
+
+bench-scale: ## measure a repository of 50 million chunks; some minutes and 15 GB; writes benches/results
+	@scripts/install-deps build
+	cargo bench --locked --profile release --bench scale
 
 fuzz: ## fuzz each target for FUZZ_SECONDS, by default 60; needs a nightly toolchain and cargo-fuzz
 	@scripts/fuzz "$(FUZZ_SECONDS)"

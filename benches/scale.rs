@@ -21,8 +21,8 @@ use self::world::World;
 
 #[path = "scale/look_ups.rs"]
 mod look_ups;
-#[path = "beside_borg/measure.rs"]
-#[allow(dead_code, reason = "the steps beside Borg are not ours")]
+#[path = "beside_peers/measure.rs"]
+#[allow(dead_code, reason = "the steps beside other tools are not ours")]
 mod measure;
 #[path = "scale/program.rs"]
 mod program;
@@ -73,7 +73,7 @@ fn measure_all(world: &World, root: &Path) -> Result<String, Error> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["--bench", OPEN_ONLY]).env("DBVAULT_SCALE_DIR", root);
         command.env("DBVAULT_SCALE_CHUNKS", world.chunks().to_string());
-        report.usage("index made from nothing", measure::measure(command, None, 0)?, None);
+        report.usage("index made from nothing", measure::measure(command, None)?, None);
     }
     look_ups::measure(world, &mut report)?;
     if std::env::var_os("DBVAULT_SCALE_LOOKUPS").is_none() {

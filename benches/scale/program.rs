@@ -21,20 +21,20 @@ pub(crate) fn measure(world: &World, root: &Path, report: &mut Report) -> Result
     let empty = Program { repository: root.join("empty"), home: root.join("empty-home") };
     let _ = (fs::remove_dir_all(&empty.repository), fs::remove_dir_all(&empty.home));
     fs::create_dir_all(&empty.home)?;
-    run(empty.command(&["init"]), None, 0)?;
+    run(empty.command(&["init"]), None)?;
     for (program, of) in [(&empty, "an empty repository"), (&program, "this repository")] {
         for (number, what) in ["backup of 1 MiB", "the same again"].into_iter().enumerate() {
             write_rows(&small, SMALL_BYTES, 2)?;
-            let usage = run(program.backup(&format!("small {number}")), Some(&small), 0)?;
+            let usage = run(program.backup(&format!("small {number}")), Some(&small))?;
             report.usage(&format!("{what}, {of}"), usage, None);
         }
     }
     for (name, what) in [("first", "backup of 1 GiB of new rows"), ("again", "the identical stream again")] {
-        let usage = run(program.backup(name), Some(&large), 0)?;
+        let usage = run(program.backup(name), Some(&large))?;
         report.usage(what, usage, Some(PEAK_MEBIBYTES_MAX));
     }
-    report.usage("list", run(program.command(&["list"]), None, 0)?, None);
-    report.usage("check of the structure", run(program.command(&["check"]), None, 0)?, None);
+    report.usage("list", run(program.command(&["list"]), None)?, None);
+    report.usage("check of the structure", run(program.command(&["check"]), None)?, None);
     Ok(())
 }
 

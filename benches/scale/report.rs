@@ -46,8 +46,8 @@ impl Report {
         self.value(&format!("{what}: CPU"), usage.cpu_seconds, "s", None);
         self.value(
             &format!("{what}: peak memory"),
-            usage.peak_mebibytes,
-            "MiB",
+            usage.peak_megabytes,
+            "MB",
             peak_max.map(|max| (max, true)),
         );
     }
