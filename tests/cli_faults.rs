@@ -94,7 +94,8 @@ fn a_dump_that_is_cut_short_is_no_archive() {
     let dumping = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'COPY%'";
     server.psql("postgres", dumping).unwrap();
     let ended = end(running);
-    ended.assert_failure(10, "terminating connection");
+    // The server says why only when its socket has room; else the client finds the connection closed.
+    ended.assert_failure(10, "connection");
     assert_only(&home, &before);
 
     let running = backup_under_way(&home, &server);
