@@ -46,12 +46,16 @@ impl ChunkReader {
     /// The bytes of `ids`, in their order. All records, those of bases too, are read in one planned batch;
     /// a chunk whose chosen copy is damaged is tried from its other copies.
     pub(crate) fn fetch(&self, ids: &[ChunkId]) -> Vec<Result<Vec<u8>>> {
-        let mut bench = Bench::default();
-        let plan = self.read(ids, &mut bench);
+        self.fetch_with(ids, &mut Bench::default())
+    }
+
+    /// As [`ChunkReader::fetch`], with memory that is there.
+    pub(crate) fn fetch_with(&self, ids: &[ChunkId], bench: &mut Bench) -> Vec<Result<Vec<u8>>> {
+        let plan = self.read(ids, bench);
         let fetch = |id: &ChunkId| {
             let len = plan.places.get(id).map_or(0, |at| plan.locations[*at].entry.plain_len);
             let mut plain = vec![0; (len as usize).min(CHUNK_BYTES_MAX)];
-            match self.decode_planned(id, &plan, &mut bench, &mut plain) {
+            match self.decode_planned(id, &plan, bench, &mut plain) {
                 Ok(()) => Ok(plain),
                 Err(_) => self.fetch_any_copy(id, &mut Vec::new()),
             }

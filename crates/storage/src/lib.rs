@@ -50,10 +50,10 @@ pub trait Storage: Debug + Send + Sync {
     fn get_into(&self, key: &Key, start: u64, out: &mut [u8]) -> Result<()> {
         let end = start.saturating_add(out.len() as u64);
         let bytes = self.get(key, Some(start..end))?;
-        match bytes.len() == out.len() {
-            true => out.copy_from_slice(&bytes),
-            false => return Err(Error::new(ErrorKind::ShortRead, key.as_str())),
+        if bytes.len() != out.len() {
+            return Err(Error::new(ErrorKind::ShortRead, key.as_str()));
         }
+        out.copy_from_slice(&bytes);
         Ok(())
     }
 

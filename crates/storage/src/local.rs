@@ -218,11 +218,16 @@ impl LocalStorage {
     }
 
     fn read(&self, key: &Key, file: &File, range: Option<Range<u64>>) -> Result<Vec<u8>> {
+        let (start, length_bytes) = self.measure(key, file, range)?;
+        read_exact_at(file, start, length_bytes).map_err(|error| self.error(key.as_str(), error))
+    }
+
+    /// Where `range` begins and how long it is, if it lies inside the file.
+    fn measure(&self, key: &Key, file: &File, range: Option<Range<u64>>) -> Result<(u64, usize)> {
         // Measured each time, not once when opened: damage from outside may have cut the file since.
         let metadata = file.metadata().map_err(|error| self.error(key.as_str(), error))?;
         let range = range.unwrap_or(0..metadata.len());
-        let length_bytes = range_bytes(&range, metadata.len(), || self.subject(key.as_str()))?;
-        read_exact_at(file, range.start, length_bytes).map_err(|error| self.error(key.as_str(), error))
+        Ok((range.start, range_bytes(&range, metadata.len(), || self.subject(key.as_str()))?))
     }
 
     fn not_found(&self, key: &Key) -> Error {
@@ -266,12 +271,8 @@ impl Storage for LocalStorage {
 
     fn get_into(&self, key: &Key, start: u64, out: &mut [u8]) -> Result<()> {
         let file = self.open_object_for_ranges(key)?;
-        match read_exact_into(&file, start, out) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(Error::new(ErrorKind::ShortRead, self.subject(key.as_str())))
-            }
-            done => done.map_err(|error| self.error(key.as_str(), error)),
-        }
+        self.measure(key, &file, Some(start..start.saturating_add(out.len() as u64)))?;
+        read_exact_into(&file, start, out).map_err(|error| self.error(key.as_str(), error))
     }
 
     fn size(&self, key: &Key) -> Result<Option<u64>> {
@@ -403,11 +404,11 @@ fn read_exact_at(file: &File, start: u64, length_bytes: usize) -> io::Result<Vec
     Ok(bytes)
 }
 
-/// Fills `out` from `start` on. The end of the file before that is `UnexpectedEof`.
+/// As [`read_exact_at`], into `out`.
 fn read_exact_into(file: &File, start: u64, out: &mut [u8]) -> io::Result<()> {
     let mut filled = 0;
     while filled < out.len() {
-        match rustix::io::pread(file, &mut out[filled..], start.saturating_add(filled as u64)) {
+        match rustix::io::pread(file, &mut out[filled..], start + filled as u64) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => filled += count,
             Err(Errno::INTR) => {}

@@ -124,6 +124,9 @@ fn ranges_are_exact(storage: &dyn Storage) {
     for range in [0..0, 0..1, 0..70_000, 69_999..70_000, 70_000..70_000, 4095..4097, 12_345..54_321] {
         let got = storage.get(&key("a/object"), Some(range.start as u64..range.end as u64)).expect("get");
         assert!(got == bytes[range.clone()], "{range:?}");
+        let mut got = vec![0; range.len()];
+        storage.get_into(&key("a/object"), range.start as u64, &mut got).expect("get_into");
+        assert!(got == bytes[range.clone()], "{range:?}");
     }
 }
 
@@ -131,6 +134,9 @@ fn a_range_past_the_end_is_a_short_read(storage: &dyn Storage) {
     put(storage, "object", b"0123456789");
     for range in [0..11, 10..11, 9..12, 11..11, 20..30, 0..u64::MAX, u64::MAX - 1..u64::MAX] {
         assert_fails(storage.get(&key("object"), Some(range)), ErrorKind::ShortRead);
+    }
+    for (start, len) in [(0, 11), (10, 1), (9, 3), (11, 0), (20, 10), (u64::MAX - 1, 1), (u64::MAX, 1)] {
+        assert_fails(storage.get_into(&key("object"), start, &mut vec![0; len]), ErrorKind::ShortRead);
     }
     #[expect(clippy::reversed_empty_ranges, reason = "a range that a damaged index could hold")]
     let reversed = 5..3;
@@ -285,6 +291,7 @@ fn a_deleted_object_is_gone(storage: &dyn Storage) {
     storage.delete(&key("a/object")).expect("delete");
     assert_fails(storage.get(&key("a/object"), None), ErrorKind::NotFound);
     assert_fails(storage.get(&key("a/object"), Some(0..2)), ErrorKind::NotFound);
+    assert_fails(storage.get_into(&key("a/object"), 0, &mut [0; 2]), ErrorKind::NotFound);
     assert_eq!(storage.size(&key("a/object")).expect("size"), None);
     assert_eq!(listed(storage, "a").len(), 1);
     storage.delete(&key("a/object")).expect("a second delete");

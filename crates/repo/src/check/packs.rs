@@ -11,7 +11,9 @@ use rayon::prelude::*;
 
 use super::Findings;
 use super::objects::Listings;
+use crate::chunk_reader::Bench;
 use crate::monitor::{Counter, Monitor};
+use crate::pack_reader::room;
 use crate::{Reader, Repository, Result, layout};
 
 /// Deltas whose bases are fetched together.
@@ -69,7 +71,7 @@ pub(super) fn check_data(
 fn check_pack(reader: &Reader, name: &PackName, listings: &Listings, findings: &Findings) -> Result<()> {
     let repo = reader.repo();
     let key = layout::pack(name);
-    let bytes = match repo.storage.get(&key, None) {
+    let mut bytes = match repo.storage.get(&key, None) {
         Ok(bytes) => bytes,
         // Collected since it was listed.
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
@@ -98,57 +100,44 @@ fn check_pack(reader: &Reader, name: &PackName, listings: &Listings, findings: &
             (listing.salt, listing.entries.clone())
         }
     };
-    check_records(reader, &key, &bytes, &salt, &entries, findings);
+    check_records(reader, &key, &mut bytes, &salt, &entries, findings);
     Ok(())
 }
 
 fn check_records(
     reader: &Reader,
     key: &dbvault_storage::Key,
-    bytes: &[u8],
+    bytes: &mut [u8],
     salt: &Salt,
     entries: &[ChunkEntry],
     findings: &Findings,
 ) {
     let repo = reader.repo();
     let opener = RecordOpener::new(&repo.keys.pack, repo.id, salt);
+    let (mut bench, mut decoder, mut plain) = (Bench::default(), Decoder::new(), Vec::new());
     let (mut ordinal, mut offset) = (0, HEADER_BYTES);
     for batch in entries.chunks(BASES_BATCH) {
         let wanted: Vec<ChunkId> = batch.iter().filter_map(|entry| entry.base).collect();
-        let mut bases = reader.chunks().fetch(&wanted).into_iter();
+        let mut bases = reader.chunks().fetch_with(&wanted, &mut bench).into_iter();
         for entry in batch {
             let base = entry.base.and_then(|_| bases.next());
             let end = offset + entry.sealed_len as usize;
-            let checked = bytes
-                .get(offset..end)
-                .ok_or_else(|| "record is cut off".to_string())
-                .and_then(|sealed| check_record(repo, &opener, ordinal, entry, sealed, base));
-            if let Err(problem) = checked {
+            let check = |sealed| {
+                let record = opener.open_in_place(ordinal, entry, sealed).map_err(|e| e.to_string())?;
+                let base = base.transpose().map_err(|e| format!("its base can't be read: {e}"))?;
+                let plain = room(&mut plain, entry.plain_len as usize);
+                let decoded = decoder.decode_into(entry.codec, record, base.as_deref(), plain);
+                decoded.map_err(|e| e.to_string())?;
+                let right = repo.keys.chunk_id(plain) == entry.id;
+                right.then_some(()).ok_or_else(|| "its bytes are not those its id names".to_string())
+            };
+            let sealed = bytes.get_mut(offset..end).ok_or_else(|| "record is cut off".to_string());
+            if let Err(problem) = sealed.and_then(check) {
                 findings.add(key.as_str(), &format_args!("chunk {}: {problem}", entry.id));
                 findings.suspect(entry.id);
             }
             offset = end;
             ordinal += 1;
         }
-    }
-}
-
-fn check_record(
-    repo: &Repository,
-    opener: &RecordOpener,
-    ordinal: u32,
-    entry: &ChunkEntry,
-    sealed: &[u8],
-    base: Option<Result<Vec<u8>>>,
-) -> Result<(), String> {
-    let mut record = sealed.to_vec();
-    opener.open(ordinal, entry, &mut record).map_err(|e| e.to_string())?;
-    let base = base.transpose().map_err(|e| format!("its base can't be read: {e}"))?;
-    let plain = Decoder::new().decode(entry.codec, &record, entry.plain_len as usize, base.as_deref());
-    let plain = plain.map_err(|e| e.to_string())?;
-    if repo.keys.chunk_id(&plain) == entry.id {
-        Ok(())
-    } else {
-        Err("its bytes are not those its id names".into())
     }
 }
