@@ -4,10 +4,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use dbvault_format::header::HEADER_BYTES;
 use dbvault_format::id::{ChunkId, RepoId, SessionId};
 use dbvault_format::index_segment::{IndexSegment, PackListing};
-use dbvault_format::pack::ChunkEntry;
 use dbvault_format::similarity::{SUPER_FEATURE_BYTES, SUPER_FEATURES, SuperFeatures};
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB,
@@ -23,7 +21,7 @@ use crate::Result;
 /// Beginning of a chunk id -> places, one appended to the other.
 pub(super) const CHUNKS: &str = "chunks";
 /// Place of the first record of a group -> the group.
-const GROUPS: &str = "groups";
+pub(super) const GROUPS: &str = "groups";
 /// Pack number -> what is known of it.
 const PACKS: &str = "packs";
 /// Pack name -> pack number.
@@ -44,11 +42,13 @@ const KEY_ROOT: &str = "root";
 const VERSION: &[u8] = b"dbvault index 2 ";
 
 /// Blocks, indexes and filters that are kept in memory, bytes.
-const BLOCK_CACHE_BYTES: usize = 32 << 20;
+const BLOCK_CACHE_BYTES: usize = 64 << 20;
 /// New entries that are kept in memory before they are written out, bytes.
 const WRITE_BUFFER_BYTES: usize = 24 << 20;
 /// Files that are open at once.
-const OPEN_FILES_MAX: i32 = 128;
+const OPEN_FILES_MAX: i32 = 256;
+/// Files are no longer than this but for small ones, so that few have to be open, bytes.
+pub(super) const FILE_BYTES: u64 = 128 << 20;
 
 /// An open index database.
 pub(super) struct Database {
@@ -178,11 +178,18 @@ impl Database {
 
     /// Adds a pack and its chunks, or another session to a pack that is known; gives its number.
     pub(super) fn add_pack(&self, session: &SessionId, pack: &PackListing) -> Result<u32> {
-        let (chunks, similar) = (self.family(CHUNKS)?, self.family(SIMILAR)?);
+        let (chunks, groups, similar) = (self.family(CHUNKS)?, self.family(GROUPS)?, self.family(SIMILAR)?);
         // One batch: a chunk is never known without its pack, nor under the number of another.
         let mut batch = WriteBatch::default();
         let (number, new) = self.list_pack(&mut batch, session, pack)?;
-        for (place, entry) in Place::of_all(number, pack).filter(|_| new) {
+        if !new {
+            self.write(batch)?;
+            return Ok(number);
+        }
+        for (first, group) in group::encode_all(number, &pack.entries).map_err(|e| self.error(&e))? {
+            batch.put_cf(groups, first.encode(), group);
+        }
+        for (place, entry) in Place::of_all(number, pack) {
             batch.merge_cf(chunks, short(&entry.id).to_be_bytes(), place.encode());
             for key in entry.features.iter().flat_map(similar_keys) {
                 batch.put_cf(similar, key.to_be_bytes(), place.encode());
@@ -192,8 +199,8 @@ impl Database {
         Ok(number)
     }
 
-    /// Puts a pack and its groups into `batch`, or another session of a pack that is known. Gives the number
-    /// of the pack, and whether it is new.
+    /// Puts what is known of a pack into `batch`, or another session of a pack that is known already. Gives the
+    /// number of the pack, and whether it is new.
     pub(super) fn list_pack(
         &self,
         batch: &mut WriteBatch,
@@ -215,7 +222,6 @@ impl Database {
             *next += 1;
             *next - 1
         };
-        self.put_groups(batch, number, &pack.entries)?;
         let info = PackInfo {
             name: pack.name,
             salt: pack.salt,
@@ -225,17 +231,6 @@ impl Database {
         batch.put_cf(packs, number.to_be_bytes(), info.encode());
         batch.put_cf(numbers, pack.name.as_bytes(), number.to_be_bytes());
         Ok((number, true))
-    }
-
-    fn put_groups(&self, batch: &mut WriteBatch, pack: u32, entries: &[ChunkEntry]) -> Result<()> {
-        let mut offset = HEADER_BYTES as u64;
-        for (group, number) in entries.chunks(group::RECORDS).zip(0..) {
-            let first = Place { pack, ordinal: number * group::RECORDS as u32 };
-            let start = u32::try_from(offset).map_err(|e| self.error(&e))?;
-            batch.put_cf(self.family(GROUPS)?, first.encode(), group::encode(start, group));
-            offset += group.iter().map(|entry| u64::from(entry.sealed_len)).sum::<u64>();
-        }
-        Ok(())
     }
 
     /// Takes files of sorted keys as they are. The keys of a file are not in any other.
@@ -369,11 +364,6 @@ impl Database {
         self.next_pack.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Options for a file of this family, which is written elsewhere.
-    pub(super) fn file_options(family: &str) -> Options {
-        family_options(family, &Cache::new_lru_cache(0))
-    }
-
     /// Directory of the database.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -390,6 +380,11 @@ pub(super) fn similar_keys(features: &SuperFeatures) -> [u64; SUPER_FEATURES] {
     std::array::from_fn(|index| features.0[index] << FREE_BITS | index as u64)
 }
 
+/// Options for files of a family that are made outside of the database.
+pub(super) fn file_options(family: &str) -> Options {
+    family_options(family, &Cache::new_lru_cache(0))
+}
+
 /// Keys are hashes: nothing compresses, nothing is ever looked for in order.
 fn family_options(name: &str, cache: &Cache) -> Options {
     let mut table = BlockBasedOptions::default();
@@ -404,6 +399,7 @@ fn family_options(name: &str, cache: &Cache) -> Options {
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_compression_type(rocksdb::DBCompressionType::None);
+    options.set_target_file_size_base(FILE_BYTES);
     if name == CHUNKS {
         options.set_merge_operator_associative("append", append);
     }

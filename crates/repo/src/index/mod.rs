@@ -26,7 +26,7 @@ use crate::monitor::{Counter, Monitor, Phase};
 use crate::view::View;
 use crate::{Repository, Result, layout};
 use database::Database;
-use load::Load;
+use load::{FileOptions, Load};
 use slot::Slot;
 
 /// The chunk index of one repository, in one process.
@@ -101,7 +101,8 @@ impl ChunkIndex {
             monitor.phase(Phase::LoadIndex);
             monitor.expect(Counter::Segments, new.len() as u64);
         }
-        let mut load = if database.is_owned()? { None } else { Some(Load::start(&database)) };
+        let options = FileOptions::default();
+        let mut load = if database.is_owned()? { None } else { Some(Load::start(&database, &options)) };
         for (key, session) in new {
             repo.client.check_interrupt()?;
             match (read_segment(repo, key)?, &mut load) {
