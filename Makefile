@@ -16,10 +16,10 @@ endif
 PROGRAM := $(CARGO_TARGET_DIR)/release/dbvault
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build install lint doc deny bench fuzz clean
+.PHONY: help demo test build install lint doc deny bench bench-scale fuzz clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## back up, damage, check and restore real databases, in a temporary directory
 	@scripts/install-deps demo
@@ -53,6 +53,10 @@ deny: ## check licences, sources and known weaknesses of what is built in
 bench: ## measure beside Borg 1.4; writes benches/results
 	@scripts/install-deps bench
 	cargo bench --locked --profile release --bench beside_borg
+
+bench-scale: ## measure a repository of 50 million chunks, 14 GB of disk; writes benches/results
+	@scripts/install-deps test
+	cargo bench --locked --profile release --bench scale
 
 fuzz: ## fuzz each target for FUZZ_SECONDS, by default 60; needs a nightly toolchain and cargo-fuzz
 	@scripts/fuzz "$(FUZZ_SECONDS)"

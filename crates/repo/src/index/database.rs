@@ -1,11 +1,12 @@
 //! The RocksDB database behind the index.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use dbvault_format::id::{ChunkId, RepoId, SessionId};
+use dbvault_format::id::{ChunkId, PackName, RepoId, SessionId};
 use dbvault_format::index_segment::{IndexSegment, PackListing};
+use dbvault_format::pack::ChunkEntry;
 use dbvault_format::similarity::{SUPER_FEATURE_BYTES, SUPER_FEATURES, SuperFeatures};
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB,
@@ -43,6 +44,8 @@ const VERSION: &[u8] = b"dbvault index 2 ";
 
 /// Blocks, indexes and filters that are kept in memory, bytes.
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
+/// Packs that are remembered: less than 1 MiB.
+const PACKS_MAX: usize = 4096;
 /// New entries that are kept in memory before they are written out, bytes.
 const WRITE_BUFFER_BYTES: usize = 24 << 20;
 /// Files that are open at once.
@@ -58,8 +61,10 @@ pub(super) struct Database {
     /// `None` between [`Database::close`] and the next database in its place.
     db: Option<DB>,
     next_pack: Mutex<u32>,
-    /// Belongs to the database: where another one takes its place, numbers mean other packs.
+    /// This and `packs` belong to the database: where another takes its place, numbers mean other packs.
     near: Near,
+    /// Packs that were asked for lately.
+    packs: Mutex<HashMap<u32, PackInfo>>,
 }
 
 impl std::fmt::Debug for Database {
@@ -80,7 +85,7 @@ impl Database {
             Some((key, _)) => database.number(&key)?.saturating_add(1),
             None => 0,
         };
-        *database.lock_next() = next;
+        *lock(&database.next_pack) = next;
         Ok(database)
     }
 
@@ -96,7 +101,7 @@ impl Database {
 
     /// Whether nothing has been added yet.
     pub(super) fn is_empty(&self) -> Result<bool> {
-        Ok(*self.lock_next() == 0 && self.segments()?.is_empty())
+        Ok(*lock(&self.next_pack) == 0 && self.segments()?.is_empty())
     }
 
     /// This is filled: it is as good as the segments whose names are in it.
@@ -127,6 +132,7 @@ impl Database {
             db: Some(db),
             next_pack: Mutex::new(0),
             near: Near::default(),
+            packs: Mutex::default(),
         })
     }
 
@@ -134,6 +140,7 @@ impl Database {
     pub(super) fn close(&mut self) {
         self.db = None;
         self.near.clear();
+        lock(&self.packs).clear();
     }
 
     /// Names of the segments that are in the index.
@@ -214,11 +221,12 @@ impl Database {
             if !info.sessions.contains(session) {
                 info.sessions.push(*session);
                 batch.put_cf(packs, number.to_be_bytes(), info.encode());
+                lock(&self.packs).insert(number, info);
             }
             return Ok((number, false));
         }
         let number = {
-            let mut next = self.lock_next();
+            let mut next = lock(&self.next_pack);
             *next += 1;
             *next - 1
         };
@@ -304,20 +312,46 @@ impl Database {
     fn location(&self, place: Place) -> Result<Location> {
         let index = place.ordinal % group::RECORDS as u32;
         let first = Place { ordinal: place.ordinal - index, ..place };
-        let value = self.db()?.get_pinned_cf(self.family(GROUPS)?, first.encode());
-        let value = value.map_err(|e| self.error(&e))?;
-        let value = value.ok_or_else(|| self.error(&format!("{first:?} is not known")))?;
-        let group = Group::decode(first, &value).map_err(|e| self.error(&e))?;
+        let group = self.group(first)?.ok_or_else(|| self.error(&format!("{first:?} is not known")))?;
         let location = group.location(index as usize).map_err(|e| self.error(&e))?;
         self.near.insert(group);
         Ok(location)
     }
 
+    fn group(&self, first: Place) -> Result<Option<Group>> {
+        let value = self.db()?.get_pinned_cf(self.family(GROUPS)?, first.encode());
+        let group = value.map_err(|e| self.error(&e))?.map(|value| Group::decode(first, &value));
+        group.transpose().map_err(|e| self.error(&e))
+    }
+
     /// See [`super::ChunkIndex::pack`].
     pub(super) fn pack(&self, number: u32) -> Result<PackInfo> {
+        if let Some(info) = lock(&self.packs).get(&number) {
+            return Ok(info.clone());
+        }
         let value = self.get(PACKS, &number.to_be_bytes())?;
         let value = value.ok_or_else(|| self.error(&format!("pack number {number} is not known")))?;
-        PackInfo::decode(&value).map_err(|e| self.error(&e))
+        let info = PackInfo::decode(&value).map_err(|e| self.error(&e))?;
+        let mut packs = lock(&self.packs);
+        if packs.len() >= PACKS_MAX {
+            packs.clear();
+        }
+        packs.insert(number, info.clone());
+        Ok(info)
+    }
+
+    /// See [`super::ChunkIndex::entries`].
+    pub(super) fn entries(&self, name: &PackName) -> Result<Vec<ChunkEntry>> {
+        let Some(number) = self.get(PACK_NUMBERS, name.as_bytes())? else { return Ok(Vec::new()) };
+        let pack = self.number(&number)?;
+        let (mut entries, mut ordinal) = (Vec::new(), 0);
+        while let Some(group) = self.group(Place { pack, ordinal })? {
+            for (_, index) in group.ids() {
+                entries.push(group.location(index).map_err(|e| self.error(&e))?.entry);
+            }
+            ordinal += group::RECORDS as u32;
+        }
+        Ok(entries)
     }
 
     /// See [`super::ChunkIndex::similar`]: chunks that share more super-features go first.
@@ -360,10 +394,6 @@ impl Database {
         bytes.try_into().map(u32::from_be_bytes).map_err(|_| self.error(&"number of wrong length"))
     }
 
-    fn lock_next(&self) -> std::sync::MutexGuard<'_, u32> {
-        self.next_pack.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
     /// Directory of the database.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -372,6 +402,10 @@ impl Database {
     pub(super) fn error(&self, message: &dyn std::fmt::Display) -> crate::Error {
         cache_error(&self.path, message)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Keys by the first bits of which chunks are spread evenly.

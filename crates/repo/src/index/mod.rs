@@ -13,11 +13,13 @@ mod slot;
 mod tests;
 
 use std::collections::HashSet;
+
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dbvault_format::id::{ChunkId, PackName, Salt, SessionId};
 use dbvault_format::index_segment::{IndexSegment, PackListing};
+use dbvault_format::pack::ChunkEntry;
 use dbvault_format::similarity::SuperFeatures;
 
 pub(crate) use location::{Location, PackInfo};
@@ -130,6 +132,11 @@ impl ChunkIndex {
     /// What is known of a pack, by its number in this cache.
     pub(crate) fn pack(&self, number: u32) -> Result<PackInfo> {
         self.noted(self.read().pack(number))
+    }
+
+    /// The directory of a pack, without features, by its name; empty where it is not known.
+    pub(crate) fn entries(&self, name: &PackName) -> Result<Vec<ChunkEntry>> {
+        self.noted(self.read().entries(name))
     }
 
     /// Chunks that share a super-feature with `features`, best guess first.
