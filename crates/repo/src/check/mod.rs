@@ -112,7 +112,7 @@ impl Reader {
         let (repo, monitor) = (self.repo(), self.monitor());
         let listings = objects::check_objects(repo, view, &findings)?;
         let stored = packs::list_packs(repo, &findings)?;
-        packs::check_presence(&listings, &stored, &findings);
+        packs::check_presence(self, &listings, &stored, &findings)?;
         report.packs = stored.len() as u64;
         report.pack_bytes = stored.values().sum();
         if depth == CheckDepth::Data {

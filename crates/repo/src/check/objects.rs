@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use dbvault_format::config;
 use dbvault_format::header::ObjectKind;
-use dbvault_format::id::PackName;
+use dbvault_format::id::{PackName, Salt};
 use dbvault_format::index_segment::{IndexSegment, PackListing};
 use dbvault_format::manifest::Fence;
 use dbvault_format::object::from_cbor;
+use dbvault_format::pack::ChunkEntry;
 use dbvault_format::root::{Condemned, Root};
 use dbvault_format::session::SessionRecord;
 use dbvault_format::trash::TrashMark;
@@ -19,7 +20,32 @@ use crate::view::View;
 use crate::{Error, Repository, Result, layout};
 
 /// Packs that readable index segments list, of those segments that count.
-pub(super) type Listings = HashMap<PackName, PackListing>;
+pub(super) type Listings = HashMap<PackName, Listed>;
+
+/// What a segment says of a pack. Its entries are in the index; here is what they must be.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) salt: Salt,
+    pub(super) size_bytes: u64,
+    entries: blake3::Hash,
+}
+
+impl Listed {
+    fn new(pack: &PackListing) -> Listed {
+        Listed { salt: pack.salt, size_bytes: pack.size_bytes, entries: hash_entries(&pack.entries) }
+    }
+
+    /// Whether a pack with this salt and directory is the one that is listed.
+    pub(super) fn is(&self, salt: &Salt, entries: &[ChunkEntry]) -> bool {
+        self.salt == *salt && self.entries == hash_entries(entries)
+    }
+}
+
+fn hash_entries(entries: &[ChunkEntry]) -> blake3::Hash {
+    let mut bytes = Vec::new();
+    entries.iter().for_each(|entry| entry.encode(&mut bytes));
+    blake3::hash(&bytes)
+}
 
 /// Checks everything but packs and manifests; gives what the index says of packs.
 pub(super) fn check_objects(repo: &Repository, view: &View, findings: &Findings) -> Result<Listings> {
@@ -52,7 +78,7 @@ pub(super) fn check_objects(repo: &Repository, view: &View, findings: &Findings)
         let Some(body) = open(repo, key, ObjectKind::IndexSegment, findings)? else { continue };
         match IndexSegment::decode(&body) {
             Ok(segment) if counting.contains(key) => {
-                listings.extend(segment.packs.into_iter().map(|pack| (pack.name, pack)));
+                listings.extend(segment.packs.iter().map(|pack| (pack.name, Listed::new(pack))));
             }
             Ok(_) => {}
             Err(e) => findings.add(key.as_str(), &e),

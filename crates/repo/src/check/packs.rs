@@ -38,16 +38,22 @@ pub(super) fn list_packs(repo: &Repository, findings: &Findings) -> Result<Store
 }
 
 /// Every listed pack must be there in its full length.
-pub(super) fn check_presence(listings: &Listings, stored: &Stored, findings: &Findings) {
-    for listing in listings.values() {
-        let problem = match stored.get(&listing.name) {
-            Some(size_bytes) if *size_bytes == listing.size_bytes => continue,
-            Some(size_bytes) => format!("{size_bytes} bytes long, not {}", listing.size_bytes),
+pub(super) fn check_presence(
+    reader: &Reader,
+    listings: &Listings,
+    stored: &Stored,
+    findings: &Findings,
+) -> Result<()> {
+    for (name, listed) in listings {
+        let problem = match stored.get(name) {
+            Some(size_bytes) if *size_bytes == listed.size_bytes => continue,
+            Some(size_bytes) => format!("{size_bytes} bytes long, not {}", listed.size_bytes),
             None => "missing".into(),
         };
-        findings.add(layout::pack(&listing.name).as_str(), &problem);
-        listing.entries.iter().for_each(|entry| findings.suspect(entry.id));
+        findings.add(layout::pack(name).as_str(), &problem);
+        reader.index().entries(name)?.iter().for_each(|entry| findings.suspect(entry.id));
     }
+    Ok(())
 }
 
 /// Reads all packs, on all cores, one pack a core in memory.
@@ -77,27 +83,23 @@ fn check_pack(reader: &Reader, name: &PackName, listings: &Listings, findings: &
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         Err(e) => {
             findings.add(key.as_str(), &format_args!("can't be read: {e}"));
-            listings
-                .get(name)
-                .iter()
-                .flat_map(|pack| &pack.entries)
-                .for_each(|entry| findings.suspect(entry.id));
+            reader.index().entries(name)?.iter().for_each(|entry| findings.suspect(entry.id));
             return Ok(());
         }
     };
     let opened = open_pack(&repo.keys.pack, &repo.id, name, &bytes);
     let listing = listings.get(name);
     let (salt, entries) = match (opened, listing) {
-        (Ok(opened), Some(listing)) if opened != (listing.salt, listing.entries.clone()) => {
+        (Ok((salt, entries)), Some(listing)) if !listing.is(&salt, &entries) => {
             findings.add(key.as_str(), &"its directory is not what the index says");
-            opened
+            (salt, entries)
         }
         (Ok(opened), _) => opened,
         (Err(e), listing) => {
             findings.add(key.as_str(), &e);
             // What the index knows tells which of its chunks are still good.
             let Some(listing) = listing else { return Ok(()) };
-            (listing.salt, listing.entries.clone())
+            (listing.salt, reader.index().entries(name)?)
         }
     };
     check_records(reader, &key, &mut bytes, &salt, &entries, findings);

@@ -12,6 +12,7 @@ use dbvault_storage::ErrorKind;
 use super::objects::fence_readable;
 use super::packs::Stored;
 use super::{CheckReport, DamagedEntry, Findings};
+use crate::index::Location;
 use crate::monitor::Counter;
 use crate::view::View;
 use crate::{Error, Reader, Result, layout};
@@ -122,16 +123,23 @@ fn is_there(ground: &Ground, id: &ChunkId, above: &mut Vec<ChunkId>) -> Result<b
         return Ok(false);
     }
     above.push(*id);
-    let mut found = false;
-    for location in ground.reader.index().locate(id)? {
-        let pack = ground.reader.index().pack(location.pack)?;
-        let whole = ground.stored.get(&pack.name) == Some(&pack.size_bytes);
-        let mut base_there = || location.entry.base.map_or(Ok(true), |base| is_there(ground, &base, above));
-        if whole && base_there()? {
-            found = true;
-            break;
-        }
-    }
+    let index = ground.reader.index();
+    let some = index.locate_many(std::slice::from_ref(id))?.concat();
+    // What will not do of some copies may do of all.
+    let found =
+        any_there(ground, &some, above)? || !some.is_empty() && any_there(ground, &index.locate(id)?, above)?;
     above.pop();
     Ok(found)
+}
+
+fn any_there(ground: &Ground, copies: &[Location], above: &mut Vec<ChunkId>) -> Result<bool> {
+    for copy in copies {
+        let pack = ground.reader.index().pack(copy.pack)?;
+        let whole = ground.stored.get(&pack.name) == Some(&pack.size_bytes);
+        let mut base_there = || copy.entry.base.map_or(Ok(true), |base| is_there(ground, &base, above));
+        if whole && base_there()? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -1,11 +1,10 @@
 //! The RocksDB database behind the index.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use dbvault_format::header::HEADER_BYTES;
-use dbvault_format::id::{ChunkId, RepoId, SessionId};
+use dbvault_format::id::{ChunkId, PackName, RepoId, SessionId};
 use dbvault_format::index_segment::{IndexSegment, PackListing};
 use dbvault_format::pack::ChunkEntry;
 use dbvault_format::similarity::{SUPER_FEATURE_BYTES, SUPER_FEATURES, SuperFeatures};
@@ -23,7 +22,7 @@ use crate::Result;
 /// Beginning of a chunk id -> places, one appended to the other.
 pub(super) const CHUNKS: &str = "chunks";
 /// Place of the first record of a group -> the group.
-const GROUPS: &str = "groups";
+pub(super) const GROUPS: &str = "groups";
 /// Pack number -> what is known of it.
 const PACKS: &str = "packs";
 /// Pack name -> pack number.
@@ -44,11 +43,15 @@ const KEY_ROOT: &str = "root";
 const VERSION: &[u8] = b"dbvault index 2 ";
 
 /// Blocks, indexes and filters that are kept in memory, bytes.
-const BLOCK_CACHE_BYTES: usize = 32 << 20;
+const BLOCK_CACHE_BYTES: usize = 64 << 20;
+/// Packs that are remembered: less than 1 MiB.
+const PACKS_MAX: usize = 4096;
 /// New entries that are kept in memory before they are written out, bytes.
 const WRITE_BUFFER_BYTES: usize = 24 << 20;
 /// Files that are open at once.
-const OPEN_FILES_MAX: i32 = 128;
+const OPEN_FILES_MAX: i32 = 256;
+/// Files are no longer than this but for small ones, so that few have to be open, bytes.
+pub(super) const FILE_BYTES: u64 = 128 << 20;
 
 /// An open index database.
 pub(super) struct Database {
@@ -58,8 +61,10 @@ pub(super) struct Database {
     /// `None` between [`Database::close`] and the next database in its place.
     db: Option<DB>,
     next_pack: Mutex<u32>,
-    /// Belongs to the database: where another one takes its place, numbers mean other packs.
+    /// This and `packs` belong to the database: where another takes its place, numbers mean other packs.
     near: Near,
+    /// Packs that were asked for lately.
+    packs: Mutex<HashMap<u32, PackInfo>>,
 }
 
 impl std::fmt::Debug for Database {
@@ -80,7 +85,7 @@ impl Database {
             Some((key, _)) => database.number(&key)?.saturating_add(1),
             None => 0,
         };
-        *database.lock_next() = next;
+        *lock(&database.next_pack) = next;
         Ok(database)
     }
 
@@ -96,7 +101,7 @@ impl Database {
 
     /// Whether nothing has been added yet.
     pub(super) fn is_empty(&self) -> Result<bool> {
-        Ok(*self.lock_next() == 0 && self.segments()?.is_empty())
+        Ok(*lock(&self.next_pack) == 0 && self.segments()?.is_empty())
     }
 
     /// This is filled: it is as good as the segments whose names are in it.
@@ -127,6 +132,7 @@ impl Database {
             db: Some(db),
             next_pack: Mutex::new(0),
             near: Near::default(),
+            packs: Mutex::default(),
         })
     }
 
@@ -134,6 +140,7 @@ impl Database {
     pub(super) fn close(&mut self) {
         self.db = None;
         self.near.clear();
+        lock(&self.packs).clear();
     }
 
     /// Names of the segments that are in the index.
@@ -178,11 +185,18 @@ impl Database {
 
     /// Adds a pack and its chunks, or another session to a pack that is known; gives its number.
     pub(super) fn add_pack(&self, session: &SessionId, pack: &PackListing) -> Result<u32> {
-        let (chunks, similar) = (self.family(CHUNKS)?, self.family(SIMILAR)?);
+        let (chunks, groups, similar) = (self.family(CHUNKS)?, self.family(GROUPS)?, self.family(SIMILAR)?);
         // One batch: a chunk is never known without its pack, nor under the number of another.
         let mut batch = WriteBatch::default();
         let (number, new) = self.list_pack(&mut batch, session, pack)?;
-        for (place, entry) in Place::of_all(number, pack).filter(|_| new) {
+        if !new {
+            self.write(batch)?;
+            return Ok(number);
+        }
+        for (first, group) in group::encode_all(number, &pack.entries).map_err(|e| self.error(&e))? {
+            batch.put_cf(groups, first.encode(), group);
+        }
+        for (place, entry) in Place::of_all(number, pack) {
             batch.merge_cf(chunks, short(&entry.id).to_be_bytes(), place.encode());
             for key in entry.features.iter().flat_map(similar_keys) {
                 batch.put_cf(similar, key.to_be_bytes(), place.encode());
@@ -192,8 +206,8 @@ impl Database {
         Ok(number)
     }
 
-    /// Puts a pack and its groups into `batch`, or another session of a pack that is known. Gives the number
-    /// of the pack, and whether it is new.
+    /// Puts what is known of a pack into `batch`, or another session of a pack that is known already. Gives the
+    /// number of the pack, and whether it is new.
     pub(super) fn list_pack(
         &self,
         batch: &mut WriteBatch,
@@ -207,15 +221,15 @@ impl Database {
             if !info.sessions.contains(session) {
                 info.sessions.push(*session);
                 batch.put_cf(packs, number.to_be_bytes(), info.encode());
+                lock(&self.packs).insert(number, info);
             }
             return Ok((number, false));
         }
         let number = {
-            let mut next = self.lock_next();
+            let mut next = lock(&self.next_pack);
             *next += 1;
             *next - 1
         };
-        self.put_groups(batch, number, &pack.entries)?;
         let info = PackInfo {
             name: pack.name,
             salt: pack.salt,
@@ -225,17 +239,6 @@ impl Database {
         batch.put_cf(packs, number.to_be_bytes(), info.encode());
         batch.put_cf(numbers, pack.name.as_bytes(), number.to_be_bytes());
         Ok((number, true))
-    }
-
-    fn put_groups(&self, batch: &mut WriteBatch, pack: u32, entries: &[ChunkEntry]) -> Result<()> {
-        let mut offset = HEADER_BYTES as u64;
-        for (group, number) in entries.chunks(group::RECORDS).zip(0..) {
-            let first = Place { pack, ordinal: number * group::RECORDS as u32 };
-            let start = u32::try_from(offset).map_err(|e| self.error(&e))?;
-            batch.put_cf(self.family(GROUPS)?, first.encode(), group::encode(start, group));
-            offset += group.iter().map(|entry| u64::from(entry.sealed_len)).sum::<u64>();
-        }
-        Ok(())
     }
 
     /// Takes files of sorted keys as they are. The keys of a file are not in any other.
@@ -309,20 +312,46 @@ impl Database {
     fn location(&self, place: Place) -> Result<Location> {
         let index = place.ordinal % group::RECORDS as u32;
         let first = Place { ordinal: place.ordinal - index, ..place };
-        let value = self.db()?.get_pinned_cf(self.family(GROUPS)?, first.encode());
-        let value = value.map_err(|e| self.error(&e))?;
-        let value = value.ok_or_else(|| self.error(&format!("{first:?} is not known")))?;
-        let group = Group::decode(first, &value).map_err(|e| self.error(&e))?;
+        let group = self.group(first)?.ok_or_else(|| self.error(&format!("{first:?} is not known")))?;
         let location = group.location(index as usize).map_err(|e| self.error(&e))?;
         self.near.insert(group);
         Ok(location)
     }
 
+    fn group(&self, first: Place) -> Result<Option<Group>> {
+        let value = self.db()?.get_pinned_cf(self.family(GROUPS)?, first.encode());
+        let group = value.map_err(|e| self.error(&e))?.map(|value| Group::decode(first, &value));
+        group.transpose().map_err(|e| self.error(&e))
+    }
+
     /// See [`super::ChunkIndex::pack`].
     pub(super) fn pack(&self, number: u32) -> Result<PackInfo> {
+        if let Some(info) = lock(&self.packs).get(&number) {
+            return Ok(info.clone());
+        }
         let value = self.get(PACKS, &number.to_be_bytes())?;
         let value = value.ok_or_else(|| self.error(&format!("pack number {number} is not known")))?;
-        PackInfo::decode(&value).map_err(|e| self.error(&e))
+        let info = PackInfo::decode(&value).map_err(|e| self.error(&e))?;
+        let mut packs = lock(&self.packs);
+        if packs.len() >= PACKS_MAX {
+            packs.clear();
+        }
+        packs.insert(number, info.clone());
+        Ok(info)
+    }
+
+    /// See [`super::ChunkIndex::entries`].
+    pub(super) fn entries(&self, name: &PackName) -> Result<Vec<ChunkEntry>> {
+        let Some(number) = self.get(PACK_NUMBERS, name.as_bytes())? else { return Ok(Vec::new()) };
+        let pack = self.number(&number)?;
+        let (mut entries, mut ordinal) = (Vec::new(), 0);
+        while let Some(group) = self.group(Place { pack, ordinal })? {
+            for (_, index) in group.ids() {
+                entries.push(group.location(index).map_err(|e| self.error(&e))?.entry);
+            }
+            ordinal += group::RECORDS as u32;
+        }
+        Ok(entries)
     }
 
     /// See [`super::ChunkIndex::similar`]: chunks that share more super-features go first.
@@ -365,15 +394,6 @@ impl Database {
         bytes.try_into().map(u32::from_be_bytes).map_err(|_| self.error(&"number of wrong length"))
     }
 
-    fn lock_next(&self) -> std::sync::MutexGuard<'_, u32> {
-        self.next_pack.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// Options for a file of this family, which is written elsewhere.
-    pub(super) fn file_options(family: &str) -> Options {
-        family_options(family, &Cache::new_lru_cache(0))
-    }
-
     /// Directory of the database.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -384,10 +404,19 @@ impl Database {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Keys by the first bits of which chunks are spread evenly.
 pub(super) fn similar_keys(features: &SuperFeatures) -> [u64; SUPER_FEATURES] {
     const FREE_BITS: usize = 64 - 8 * SUPER_FEATURE_BYTES;
     std::array::from_fn(|index| features.0[index] << FREE_BITS | index as u64)
+}
+
+/// Options for files of a family that are made outside of the database.
+pub(super) fn file_options(family: &str) -> Options {
+    family_options(family, &Cache::new_lru_cache(0))
 }
 
 /// Keys are hashes: nothing compresses, nothing is ever looked for in order.
@@ -404,6 +433,7 @@ fn family_options(name: &str, cache: &Cache) -> Options {
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_compression_type(rocksdb::DBCompressionType::None);
+    options.set_target_file_size_base(FILE_BYTES);
     if name == CHUNKS {
         options.set_merge_operator_associative("append", append);
     }

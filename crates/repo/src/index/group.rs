@@ -8,22 +8,34 @@
 //! for each delta among them, in order: id of its base, 32
 //! ```
 
-use dbvault_format::Result;
 use dbvault_format::bytes::Reader;
 use dbvault_format::compress::Codec;
+use dbvault_format::header::HEADER_BYTES;
 use dbvault_format::id::ChunkId;
 use dbvault_format::pack::ChunkEntry;
+use dbvault_format::{Error, Result};
 
 use super::location::{Location, Place};
 
 /// Records of a group but for the last of its pack.
-pub(super) const RECORDS: usize = 64;
+pub(super) const RECORDS: usize = 32;
 
 const HEAD_BYTES: usize = 6;
 const RECORD_BYTES: usize = ChunkId::BYTES + 10;
 
+/// All groups of pack number `pack`, in order: where each begins, and its value.
+pub(super) fn encode_all(pack: u32, entries: &[ChunkEntry]) -> Result<Vec<(Place, Vec<u8>)>> {
+    let mut offset = HEADER_BYTES as u64;
+    let groups = entries.chunks(RECORDS).zip(0..).map(|(group, number)| {
+        let start = u32::try_from(offset).map_err(|e| Error::malformed("pack", e))?;
+        offset += group.iter().map(|entry| u64::from(entry.sealed_len)).sum::<u64>();
+        Ok((Place { pack, ordinal: number * RECORDS as u32 }, encode(start, group)))
+    });
+    groups.collect()
+}
+
 /// The value for consecutive records, the first of which begins at `offset`.
-pub(super) fn encode(offset: u32, entries: &[ChunkEntry]) -> Vec<u8> {
+fn encode(offset: u32, entries: &[ChunkEntry]) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEAD_BYTES + entries.len() * (RECORD_BYTES + ChunkId::BYTES));
     out.extend_from_slice(&offset.to_le_bytes());
     out.extend_from_slice(&(entries.len() as u16).to_le_bytes());
@@ -107,7 +119,6 @@ fn sealed_len(record: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dbvault_format::header::HEADER_BYTES;
 
     fn entry(byte: u8) -> ChunkEntry {
         let base = (byte.is_multiple_of(3)).then_some(ChunkId([byte ^ 0xff; 32]));
@@ -124,17 +135,20 @@ mod tests {
 
     #[test]
     fn every_record_is_found_where_it_is() {
-        let entries: Vec<ChunkEntry> = (0..RECORDS as u8).map(entry).collect();
-        let value = encode(HEADER_BYTES as u32, &entries);
-        let group = Group::decode(Place { pack: 7, ordinal: 128 }, &value).unwrap();
-        let mut offset = HEADER_BYTES as u32;
-        for (index, entry) in entries.into_iter().enumerate() {
-            let (sealed_len, ordinal) = (entry.sealed_len, 128 + index as u32);
-            assert_eq!(group.ids().nth(index), Some((entry.id, index)));
-            assert_eq!(group.location(index), Ok(Location { pack: 7, ordinal, offset, entry }));
-            offset += sealed_len;
+        let entries: Vec<ChunkEntry> = (0..2 * RECORDS as u8 + 5).map(entry).collect();
+        let (mut offset, mut ordinal) = (HEADER_BYTES as u32, 0);
+        for (first, value) in encode_all(7, &entries).unwrap() {
+            let group = Group::decode(first, &value).unwrap();
+            for (id, index) in group.ids() {
+                let entry = entries[ordinal as usize].clone();
+                assert_eq!(id, entry.id);
+                let sealed_len = entry.sealed_len;
+                assert_eq!(group.location(index), Ok(Location { pack: 7, ordinal, offset, entry }));
+                (offset, ordinal) = (offset + sealed_len, ordinal + 1);
+            }
+            assert!(group.location(RECORDS).is_err());
         }
-        assert!(group.location(RECORDS).is_err());
+        assert_eq!(ordinal as usize, entries.len());
     }
 
     #[test]

@@ -13,11 +13,13 @@ mod slot;
 mod tests;
 
 use std::collections::HashSet;
+
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dbvault_format::id::{ChunkId, PackName, Salt, SessionId};
 use dbvault_format::index_segment::{IndexSegment, PackListing};
+use dbvault_format::pack::ChunkEntry;
 use dbvault_format::similarity::SuperFeatures;
 
 pub(crate) use location::{Location, PackInfo};
@@ -26,7 +28,7 @@ use crate::monitor::{Counter, Monitor, Phase};
 use crate::view::View;
 use crate::{Repository, Result, layout};
 use database::Database;
-use load::Load;
+use load::{FileOptions, Load};
 use slot::Slot;
 
 /// The chunk index of one repository, in one process.
@@ -101,7 +103,8 @@ impl ChunkIndex {
             monitor.phase(Phase::LoadIndex);
             monitor.expect(Counter::Segments, new.len() as u64);
         }
-        let mut load = if database.is_owned()? { None } else { Some(Load::start(&database)) };
+        let options = FileOptions::default();
+        let mut load = if database.is_owned()? { None } else { Some(Load::start(&database, &options)) };
         for (key, session) in new {
             repo.client.check_interrupt()?;
             match (read_segment(repo, key)?, &mut load) {
@@ -129,6 +132,11 @@ impl ChunkIndex {
     /// What is known of a pack, by its number in this cache.
     pub(crate) fn pack(&self, number: u32) -> Result<PackInfo> {
         self.noted(self.read().pack(number))
+    }
+
+    /// The directory of a pack, without features, by its name; empty where it is not known.
+    pub(crate) fn entries(&self, name: &PackName) -> Result<Vec<ChunkEntry>> {
+        self.noted(self.read().entries(name))
     }
 
     /// Chunks that share a super-feature with `features`, best guess first.

@@ -12,7 +12,7 @@ use super::group::{Group, RECORDS};
 use super::location::{Location, short};
 
 /// Groups of one generation. Two of them take 10 MiB, and 14 MiB where all chunks are deltas.
-const GROUPS_MAX: usize = 1024;
+const GROUPS_MAX: usize = 2048;
 
 /// Groups that were read lately. Once a generation is full it becomes the old one, and the one that was old
 /// is forgotten: of any groups, those that were read last are forgotten last.
@@ -102,7 +102,6 @@ impl Hasher for AsItIs {
 #[cfg(test)]
 mod tests {
     use super::super::group;
-    use super::super::location::Place;
     use super::*;
     use dbvault_format::compress::Codec;
     use dbvault_format::pack::ChunkEntry;
@@ -125,7 +124,8 @@ mod tests {
             features: None,
         };
         let entries: Vec<ChunkEntry> = ids.iter().map(entry).collect();
-        Group::decode(Place { pack, ordinal: 0 }, &group::encode(48, &entries)).unwrap()
+        let (first, value) = group::encode_all(pack, &entries).unwrap().remove(0);
+        Group::decode(first, &value).unwrap()
     }
 
     #[test]

@@ -7,7 +7,7 @@ use dbvault_format::pack::ChunkEntry;
 use dbvault_format::similarity::SuperFeatures;
 
 use super::database::Database;
-use super::load::Load;
+use super::load::{FileOptions, Load};
 
 const REPO: RepoId = RepoId([1; 32]);
 const SESSION: SessionId = SessionId([2; 16]);
@@ -43,7 +43,8 @@ fn segment() -> IndexSegment {
 
 fn loaded(path: &Path) -> Database {
     let database = Database::create(path, &REPO).unwrap();
-    let mut load = Load::start(&database);
+    let options = FileOptions::default();
+    let mut load = Load::start(&database, &options);
     load.add_segment("segment", &SESSION, &segment()).unwrap();
     load.finish().unwrap();
     database
@@ -99,9 +100,11 @@ fn a_load_that_did_not_end_is_never_used() {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::create(dir.path(), &REPO).unwrap();
     assert!(database.is_empty().unwrap() && !database.is_owned().unwrap());
-    let mut load = Load::start(&database);
+    let options = FileOptions::default();
+    let mut load = Load::start(&database, &options);
     load.add_segment("segment", &SESSION, &segment()).unwrap();
     assert!(!database.is_empty().unwrap() && !database.is_owned().unwrap());
+    drop(load);
     drop(database);
     assert!(Database::open(dir.path(), &REPO).is_err());
 }
