@@ -6,6 +6,7 @@
 
 mod archives;
 mod backup;
+mod base_choice;
 mod check;
 mod chunk_reader;
 mod entropy;

@@ -20,8 +20,8 @@ use dbvault_format::manifest::Sizes;
 use dbvault_format::pack::ChunkEntry;
 use dbvault_format::similarity::{Similarity, SuperFeatures};
 
+use crate::base_choice::find_base;
 use crate::chunk_reader::ChunkReader;
-use crate::index::Location;
 use crate::monitor::{Counter, Monitor};
 use crate::pack_writer::{Encoded, PackWriter};
 use crate::reuse::Reuse;
@@ -246,7 +246,10 @@ impl Pipeline {
             if self.is_new(&id)? {
                 let features =
                     self.similarity.features(plain).filter(|_| self.repo.params.delta_depth_max > 0);
-                let base = features.and_then(|features| self.find_base(&features).transpose()).transpose()?;
+                let depth_max = self.repo.params.delta_depth_max;
+                let base = features
+                    .and_then(|features| find_base(&self.reuse, &features, depth_max).transpose())
+                    .transpose()?;
                 new.push(NewChunk { id, plain, features, base });
             }
         }
@@ -265,36 +268,6 @@ impl Pipeline {
             self.packs.release(id);
         }
         Ok(!known)
-    }
-
-    /// A stored chunk that is similar, and its depth. Where the chain of the best one is full, its root serves.
-    fn find_base(&self, features: &SuperFeatures) -> Result<Option<(ChunkId, u8)>> {
-        let candidates = match self.reuse.index().similar(features) {
-            Err(Error::Cache { .. }) => return Ok(None),
-            candidates => candidates?,
-        };
-        for candidate in candidates {
-            let mut found = self.reuse.find(&candidate)?;
-            while let Some(location) = found {
-                if location.entry.depth < self.repo.params.delta_depth_max {
-                    return Ok(Some((location.entry.id, location.entry.depth)));
-                }
-                found = self.root_of(&location)?;
-            }
-        }
-        Ok(None)
-    }
-
-    /// The chunk at the end of the chain that `location` is stored against.
-    fn root_of(&self, location: &Location) -> Result<Option<Location>> {
-        let (mut next, mut limit) = (location.entry.base, location.entry.depth);
-        let mut found = None;
-        while let Some(base) = next {
-            found = self.reuse.find_below(&base, limit)?;
-            next = found.as_ref().and_then(|location| location.entry.base);
-            limit = found.as_ref().map_or(0, |location| location.entry.depth);
-        }
-        Ok(found)
     }
 
     fn store_new(&self, new: &[NewChunk], encoder: &mut Encoder, sizes: &mut Sizes) -> Result<()> {

@@ -9,11 +9,11 @@ use dbvault_storage::{MemoryStorage, Storage};
 use crate::common::*;
 use crate::objects::all_chunks;
 
-const DAYS: u64 = 20;
+const DAYS: u64 = 24;
 
 /// Backs up a stream on each of [`DAYS`] days, changed a little from one to the next; gives what was stored
-/// for the first day, and the most for any other.
-fn many_days(storage: &MemoryStorage, params: RepoParams, grid: Grid) -> (u64, u64) {
+/// for each.
+fn many_days(storage: &MemoryStorage, params: RepoParams, grid: Grid) -> Vec<u64> {
     let dir = temporary_dir();
     let depth_max = params.delta_depth_max;
     let repo = init_on(Arc::new(storage.clone()), dir.path(), params);
@@ -34,7 +34,11 @@ fn many_days(storage: &MemoryStorage, params: RepoParams, grid: Grid) -> (u64, u
     let elsewhere = open_on(Arc::new(storage.clone()), &dir.path().join("elsewhere")).unwrap();
     assert_archives(&elsewhere, &expected, None);
     assert_clean(&elsewhere);
-    (growth[0], growth[1..].iter().copied().max().unwrap())
+    growth
+}
+
+fn most(growth: &[u64]) -> u64 {
+    growth.iter().copied().max().unwrap()
 }
 
 #[test]
@@ -42,8 +46,10 @@ fn every_day_comes_back_when_chains_are_full() {
     for (depth_max, grid) in [(3, Grid::Content), (8, Grid::Content), (2, Grid::Fixed(8192))] {
         let storage = MemoryStorage::new();
         let params = RepoParams { delta_depth_max: depth_max, ..small_params() };
-        let (first, most) = many_days(&storage, params, grid);
-        assert!(most * 3 < first, "depth {depth_max}: {most} bytes on a day, {first} on the first");
+        let growth = many_days(&storage, params, grid);
+        assert!(most(&growth[1..]) * 3 < growth[0], "depth {depth_max}: {growth:?}");
+        let (early, late) = growth[1..].split_at(growth.len() / 2);
+        assert!(most(late) * 2 < most(early) * 3, "depth {depth_max}: {growth:?} does not stay flat");
     }
 }
 
