@@ -15,7 +15,6 @@ sys.dont_write_bytecode = True
 import reader
 from blake3 import blake3
 
-LANES = 8
 MASKS = {
     11: 0x0000D90003530000, 12: 0x0000D90103530000, 13: 0x0000D90303530000, 14: 0x0000D90313530000,
     15: 0x0000D90F03530000, 16: 0x0000D90303537000, 17: 0x0000D90703537000, 18: 0x0000D90707537000,
@@ -71,24 +70,24 @@ class Chunker:
 
 class Similarity:
     def __init__(self, repository):
-        words = numbers(repository, "similarity features", 280, "I", 4)
-        self.gear = words[:256]
-        self.transforms = [(words[256 + 2 * i] | 1, words[257 + 2 * i]) for i in range(12)]
+        words = numbers(repository, "similarity features", 41, "I", 4)
+        self.pick = words[0] | 1
+        self.factors = [words[1 + 2 * i] | words[2 + 2 * i] << 32 for i in range(8)]
+        self.transforms = [(words[17 + 2 * i] | 1, words[18 + 2 * i]) for i in range(12)]
 
     def features(self, chunk):
         """The 18 bytes of an entry, or nothing."""
         if len(chunk) < 4096:
             return b""
-        lane, maxima, sampled = len(chunk) // LANES, [0] * 12, False
-        for index in range(LANES):
-            value, end = 0, lane * (index + 1) if index + 1 < LANES else len(chunk)
-            part = chunk[lane * index : end]
-            for byte in part:
-                value = (value * 2 + self.gear[byte]) & 0xFFFF_FFFF
-                if value >> 25 == 0:
-                    sampled = True
-                    for i, (factor, term) in enumerate(self.transforms):
-                        maxima[i] = max(maxima[i], (value * factor + term) & 0xFFFF_FFFF)
+        maxima, sampled = [0] * 12, False
+        for p in range(len(chunk) - 31):
+            words = struct.unpack_from("<8I", chunk, p)
+            if (words[0] + words[4]) * self.pick >> 23 & 511 == 511:
+                sampled = True
+                total = sum(word * factor for word, factor in zip(words, self.factors))
+                sample = total >> 32 & 0xFFFF_FFFF
+                for i, (factor, term) in enumerate(self.transforms):
+                    maxima[i] = max(maxima[i], (sample * factor + term) & 0xFFFF_FFFF)
         groups = [struct.pack("<4I", *maxima[i : i + 4]) for i in (0, 4, 8)]
         return b"".join(blake3(group).digest()[:6] for group in groups) if sampled else b""
 

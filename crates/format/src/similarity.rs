@@ -1,11 +1,15 @@
 //! Similarity: super-features that two chunks share when most of their bytes are the same.
 //!
-//! The Odess family: a rolling gear hash is sampled by content at about one position in 128, twelve linear
-//! transforms of the samples each keep their maximum, and groups of four maxima are hashed into three
-//! super-features. Chunks that share one are likely to share nearly all of their bytes.
+//! The Odess family: positions are sampled by content, about one in 512, twelve linear transforms of the
+//! samples each keep their maximum, and groups of four maxima are hashed into three super-features. Chunks that
+//! share one are likely to share nearly all of their bytes.
+//!
+//! Unlike there no hash rolls over the chunk: what decides whether a position is a sample is a product that
+//! processors compute for many positions at once, and only samples are hashed well.
 //!
 //! Source: Zou et al., "From Hyper-dimensional Structures to Linear Structures: Maintaining Deduplicated
 //! Data's Locality" / "Odess", ACM ToS 2023, doi 10.1145/3584663; Kulkarni et al., REBL, USENIX ATC 2004.
+//! The hash of a sample is multilinear: Lemire and Kaser, "Strongly Universal String Hashing is Fast", 2014.
 
 use crate::keys::PurposeKey;
 
@@ -21,16 +25,20 @@ const FEATURES: usize = SUPER_FEATURES * GROUP;
 /// Bytes of a super-feature as it is stored.
 pub const SUPER_FEATURE_BYTES: usize = 6;
 
-/// A position is a sample when these bits of its hash are zero: one in 128. Bits this high depend on the
-/// last 32 bytes.
-const SAMPLE_MASK: u32 = 0x7f << 25;
+/// A position is a sample when the hash that picks has its highest 9 bits set: one in 512. Zeros never are.
+const SAMPLE_MIN: u32 = !0 << (32 - 9);
+
+/// Words of four bytes that a sample is the hash of.
+const WINDOW_WORDS: usize = 8;
 
 /// Chunks below this length have too few samples to compare, bytes.
 pub const SIMILAR_BYTES_MIN: usize = 4 << 10;
 
-/// Runs of a chunk that are hashed side by side: the loop waits for its own additions, so several at a time
-/// cost no more than one.
-const LANES: usize = 8;
+/// Positions that are looked at in one go: their hashes stay in the nearest cache.
+const BLOCK: usize = 1024;
+
+/// Positions that are passed over at once when none of them is a sample.
+const RUN: usize = 16;
 
 /// The three super-features of a chunk, 48 bits each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,7 +46,10 @@ pub struct SuperFeatures(pub [u64; SUPER_FEATURES]);
 
 /// Computes super-features with secret tables.
 pub struct Similarity {
-    gear: Box<[u32; 256]>,
+    /// Factor of the hash that picks samples.
+    picking: u32,
+    /// Factors of the hash of a sample.
+    sampling: [u64; WINDOW_WORDS],
     transforms: [(u32, u32); FEATURES],
 }
 
@@ -51,15 +62,15 @@ impl std::fmt::Debug for Similarity {
 impl Similarity {
     /// Tables from `key`.
     pub fn new(key: &PurposeKey) -> Similarity {
-        let mut bytes = [0; (256 + 2 * FEATURES) * 4];
+        let mut bytes = [0; (1 + 2 * WINDOW_WORDS + 2 * FEATURES) * 4];
         key.expand(&mut bytes);
-        let mut words = bytes.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word));
+        let mut words = bytes.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word));
         let mut next = || words.next().unwrap_or_default();
-        let mut gear = Box::new([0; 256]);
-        gear.iter_mut().for_each(|value| *value = next());
-        // An odd factor makes the transform a permutation.
+        // An odd factor makes a product a permutation.
+        let picking = next() | 1;
+        let sampling = std::array::from_fn(|_| u64::from(next()) | u64::from(next()) << 32);
         let transforms = std::array::from_fn(|_| (next() | 1, next()));
-        Similarity { gear, transforms }
+        Similarity { picking, sampling, transforms }
     }
 
     /// Super-features of `chunk`, or `None` where it is too short or has no samples.
@@ -68,35 +79,54 @@ impl Similarity {
             return None;
         }
         let mut maxima = [0; FEATURES];
-        let mut sampled = false;
-        let mut sample = |hash: u32| {
-            sampled = true;
-            for (max, (factor, term)) in maxima.iter_mut().zip(&self.transforms) {
-                *max = (*max).max(hash.wrapping_mul(*factor).wrapping_add(*term));
-            }
-        };
-        let lane_len = chunk.len() / LANES;
-        let (lanes, tail) = chunk.split_at(lane_len * LANES);
-        let lanes: [&[u8]; LANES] = std::array::from_fn(|lane| &lanes[lane * lane_len..][..lane_len]);
-        let mut hashes = [0u32; LANES];
-        for at in 0..lane_len {
-            let mut least = u32::MAX;
-            for (hash, lane) in hashes.iter_mut().zip(&lanes) {
-                *hash = (*hash << 1).wrapping_add(self.gear[usize::from(lane[at])]);
-                least = least.min(*hash & SAMPLE_MASK);
-            }
-            if least == 0 {
-                hashes.iter().filter(|hash| **hash & SAMPLE_MASK == 0).for_each(|hash| sample(*hash));
-            }
-        }
-        let mut hash = hashes[LANES - 1];
-        for byte in tail {
-            hash = (hash << 1).wrapping_add(self.gear[usize::from(*byte)]);
-            if hash & SAMPLE_MASK == 0 {
-                sample(hash);
+        let mut last: Option<&[[u8; 4]]> = None;
+        let mut hashes = [0; BLOCK];
+        // Every fourth position at a time, so that words of four bytes lie side by side.
+        for first in 0..4 {
+            let words = chunk[first..].as_chunks().0;
+            for at in (0..=words.len() - WINDOW_WORDS).step_by(BLOCK) {
+                let words = &words[at..words.len().min(at + BLOCK + WINDOW_WORDS - 1)];
+                let positions = words.len() - WINDOW_WORDS + 1;
+                hash_positions(self.picking, words, &mut hashes[..positions]);
+                let end = positions.next_multiple_of(RUN);
+                hashes[positions..end].fill(0);
+                for (number, run) in hashes[..end].as_chunks::<RUN>().0.iter().enumerate() {
+                    if run.iter().max() < Some(&SAMPLE_MIN) {
+                        continue;
+                    }
+                    for (at, _) in (number * RUN..).zip(run).filter(|(_, hash)| **hash >= SAMPLE_MIN) {
+                        let window = &words[at..at + WINDOW_WORDS];
+                        // Long runs of one byte are one sample, many times.
+                        if last != Some(window) {
+                            self.sample(window, &mut maxima);
+                            last = Some(window);
+                        }
+                    }
+                }
             }
         }
-        sampled.then(|| group(&maxima))
+        last.map(|_| group(&maxima))
+    }
+
+    /// Takes the sample that is made of `window` into account.
+    fn sample(&self, window: &[[u8; 4]], maxima: &mut [u32; FEATURES]) {
+        let word = |(word, factor): (&[u8; 4], &u64)| factor.wrapping_mul(u32::from_le_bytes(*word).into());
+        let sum = window.iter().zip(&self.sampling).map(word).fold(0, u64::wrapping_add);
+        let hash = (sum >> 32) as u32;
+        for (max, (factor, term)) in maxima.iter_mut().zip(&self.transforms) {
+            *max = (*max).max(hash.wrapping_mul(*factor).wrapping_add(*term));
+        }
+    }
+}
+
+/// The hashes that pick samples, of the words at every position of `words` with the words 16 bytes behind.
+///
+/// A loop of its own, with nothing else in it: then compilers make vector code of it.
+#[inline(never)]
+fn hash_positions(factor: u32, words: &[[u8; 4]], hashes: &mut [u32]) {
+    for ((hash, here), behind) in hashes.iter_mut().zip(words).zip(&words[WINDOW_WORDS / 2..]) {
+        let sum = u32::from_le_bytes(*here).wrapping_add(u32::from_le_bytes(*behind));
+        *hash = sum.wrapping_mul(factor);
     }
 }
 
@@ -146,10 +176,21 @@ mod tests {
     }
 
     #[test]
+    fn a_long_run_of_one_byte_changes_little() {
+        let similarity = Similarity::new(&PurposeKey::derive("test", b"k"));
+        for byte in [0, b' ', 0xff] {
+            let padded = [noise(50_000, 8), vec![byte; 100_000]].concat();
+            let features = similarity.features(&noise(50_000, 8)).unwrap();
+            assert!(shared(&features, &similarity.features(&padded).unwrap()) > 0, "{byte}");
+        }
+    }
+
+    #[test]
     fn short_chunks_have_none() {
         let similarity = Similarity::new(&PurposeKey::derive("test", b"k"));
         assert_eq!(similarity.features(&noise(SIMILAR_BYTES_MIN - 1, 1)), None);
         assert!(similarity.features(&noise(SIMILAR_BYTES_MIN + 3, 1)).is_some());
+        assert_eq!(similarity.features(&[0; 100_000]), None);
     }
 
     #[test]
@@ -161,5 +202,5 @@ mod tests {
     }
 
     /// Features of the first version: a change here would hide old chunks from new ones.
-    const GOLDEN_FEATURES: [u64; SUPER_FEATURES] = [79804765732135, 68093673772480, 113435731514272];
+    const GOLDEN_FEATURES: [u64; SUPER_FEATURES] = [3712680928845, 178155811423229, 43464129304004];
 }
