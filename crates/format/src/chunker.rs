@@ -5,7 +5,9 @@
 //! no proof (Truong et al., "Breaking and Fixing Content-Defined Chunking", 2025): what hides chunk lengths
 //! is that they only ever stand inside seals.
 
-use fastcdc::v2020::{Normalization, cut_gear, select_masks};
+use std::ops::ControlFlow;
+
+use fastcdc::v2020::{Normalization, select_masks};
 use minicbor::{Decode, Encode};
 
 use crate::keys::PurposeKey;
@@ -62,6 +64,24 @@ const CANDIDATES_MAX: usize = 16;
 /// Bytes after a candidate in which there is no other; even.
 const RESTART_BYTES: usize = 64;
 
+/// Bytes that a hash depends on, the last ones: it has 64 bits and loses one with each byte.
+const HASH_BYTES: usize = 64;
+
+/// Bytes that are hashed at a time.
+const STEP: usize = 4;
+
+/// Bytes after a restart that are searched in one go: in odd data the next candidate is often among them.
+const HEAD_BYTES: usize = 512;
+
+/// Bytes of a lane; two lanes are searched side by side.
+const LANE_BYTES: usize = 8 << 10;
+
+/// The hash at a candidate, and where it is.
+type Candidate = (u64, usize);
+
+/// The first candidate, or the hash at the end of what was searched.
+type Search = ControlFlow<Candidate, u64>;
+
 /// What a chunker remembers of a stream from one cut to the next: the last candidates it has seen.
 ///
 /// Rows often hold a piece of constant text. Where its hash makes a cut, every row is a candidate, and chunks
@@ -100,9 +120,12 @@ impl RecentCandidates {
 /// Finds cut points.
 pub struct Chunker {
     params: ChunkerParams,
-    masks: [u64; 4],
-    gear: Box<[u64; 256]>,
-    gear_shifted: Box<[u64; 256]>,
+    /// What is zero in the hash at a candidate that may end a short chunk.
+    strict: u64,
+    /// What is zero in the hash at every candidate.
+    loose: u64,
+    /// The gear table, shifted by as many bits as there are bytes behind in a step.
+    gear: Box<[[u64; 256]; STEP]>,
 }
 
 impl std::fmt::Debug for Chunker {
@@ -115,11 +138,8 @@ impl Chunker {
     /// A chunker for `params`, with the gear table that comes from `key`.
     pub fn new(params: ChunkerParams, key: &PurposeKey) -> Result<Chunker> {
         params.validate()?;
-        let gear = gear_table(key);
-        let gear_shifted = Box::new(gear.map(|value| value << 1));
         let (strict, loose) = select_masks(params.average_bytes as usize, Normalization::Level1);
-        let masks = [strict, loose, strict << 1, loose << 1];
-        Ok(Chunker { params, masks, gear, gear_shifted })
+        Ok(Chunker { params, strict, loose, gear: gear_tables(key) })
     }
 
     /// Bytes that [`Chunker::cut`] must see unless the stream ends sooner.
@@ -154,41 +174,110 @@ impl Chunker {
     /// The first candidate of `window` behind `from`, or its end: whether it is one by the strict mask too,
     /// its kind, and where it is.
     fn candidate(&self, window: &[u8], from: usize) -> (bool, u64, usize) {
-        let [strict, loose, strict_shifted, loose_shifted] = self.masks;
-        let rest = &window[from..];
-        let max = self.params.max_bytes as usize;
-        let (gear, shifted) = (&*self.gear, &*self.gear_shifted);
-        // The strict mask is never used by this scan: its zone is empty.
-        let (hash, len) = cut_gear(
-            rest,
-            RESTART_BYTES,
-            RESTART_BYTES,
-            max,
-            strict,
-            loose,
-            strict_shifted,
-            loose_shifted,
-            gear,
-            shifted,
-        );
-        // After an even number of bytes the hash comes shifted by one.
-        let hash = if len % 2 == 0 { hash >> 1 } else { hash };
-        (hash & strict == 0, hash & KIND_MASK, from + len)
+        match self.search(window, from + RESTART_BYTES) {
+            ControlFlow::Break((hash, at)) => (hash & self.strict == 0, hash & KIND_MASK, at),
+            ControlFlow::Continue(_) => (false, 0, window.len()),
+        }
+    }
+
+    /// Searches `window` from `at` on, with a hash that begins there.
+    fn search(&self, window: &[u8], mut at: usize) -> Search {
+        // An odd last byte is no candidate.
+        let end = window.len() & !1;
+        if at >= end {
+            return ControlFlow::Continue(0);
+        }
+        let head_end = end.min(at + HEAD_BYTES);
+        let mut hash = self.search_one(&window[..head_end], at, 0)?;
+        at = head_end;
+        while let [first, second, ..] = window[at..end].as_chunks::<LANE_BYTES>().0 {
+            hash = self.search_two(first, second, at, hash)?;
+            at += 2 * LANE_BYTES;
+        }
+        self.search_one(&window[..end], at, hash)
+    }
+
+    /// Searches `window` from `at` on; `hash` is the one there.
+    fn search_one(&self, window: &[u8], at: usize, mut hash: u64) -> Search {
+        let (steps, rest) = window[at..].as_chunks();
+        for (number, bytes) in steps.iter().enumerate() {
+            let hashes = self.step(hash, *bytes);
+            self.find(hashes, at + STEP * number)?;
+            hash = hashes[STEP - 1];
+        }
+        for (number, byte) in rest.iter().enumerate() {
+            hash = (hash << 1).wrapping_add(self.gear[0][usize::from(*byte)]);
+            if hash & self.loose == 0 {
+                return ControlFlow::Break((hash, at + STEP * steps.len() + number));
+            }
+        }
+        ControlFlow::Continue(hash)
+    }
+
+    /// Searches two consecutive lanes side by side: one alone leaves a processor waiting for its own additions.
+    #[inline(never)]
+    fn search_two(
+        &self,
+        first: &[u8; LANE_BYTES],
+        second: &[u8; LANE_BYTES],
+        at: usize,
+        mut hash: u64,
+    ) -> Search {
+        let add = |hash: u64, byte: &u8| (hash << 1).wrapping_add(self.gear[0][usize::from(*byte)]);
+        let mut hash_second = first[LANE_BYTES - HASH_BYTES..].iter().fold(0, add);
+        for from in (0..LANE_BYTES).step_by(STEP) {
+            let hashes = self.step(hash, std::array::from_fn(|byte| first[from + byte]));
+            self.find(hashes, at + from)?;
+            hash = hashes[STEP - 1];
+            let hashes = self.step(hash_second, std::array::from_fn(|byte| second[from + byte]));
+            if let found @ ControlFlow::Break(_) = self.find(hashes, at + LANE_BYTES + from) {
+                // One in what is left of the first lane comes before it.
+                self.search_one(first, from + STEP, hash).map_break(|(hash, place)| (hash, at + place))?;
+                return found.map_continue(|()| 0);
+            }
+            hash_second = hashes[STEP - 1];
+        }
+        ControlFlow::Continue(hash_second)
+    }
+
+    /// The hashes at the next bytes, each shifted by as many bits as there are bytes behind.
+    #[inline(always)]
+    fn step(&self, hash: u64, bytes: [u8; STEP]) -> [u64; STEP] {
+        let mut hash = hash << STEP;
+        std::array::from_fn(|byte| {
+            hash = hash.wrapping_add(self.gear[STEP - 1 - byte][usize::from(bytes[byte])]);
+            hash
+        })
+    }
+
+    /// The first candidate among the hashes of a step at `at`.
+    #[inline(always)]
+    fn find(&self, hashes: [u64; STEP], at: usize) -> ControlFlow<Candidate> {
+        for (byte, hash) in hashes.into_iter().enumerate() {
+            let shift = STEP - 1 - byte;
+            if hash & self.loose << shift == 0 {
+                return ControlFlow::Break((hash >> shift, at + byte));
+            }
+        }
+        ControlFlow::Continue(())
     }
 }
 
-fn gear_table(key: &PurposeKey) -> Box<[u64; 256]> {
+fn gear_tables(key: &PurposeKey) -> Box<[[u64; 256]; STEP]> {
     let mut bytes = [0; 256 * 8];
     key.expand(&mut bytes);
-    let mut table = Box::new([0; 256]);
-    for (value, bytes) in table.iter_mut().zip(bytes.as_chunks::<8>().0) {
-        *value = u64::from_le_bytes(*bytes);
+    let mut tables = Box::new([[0; 256]; STEP]);
+    for (byte, value) in bytes.as_chunks().0.iter().enumerate() {
+        let value = u64::from_le_bytes(*value);
+        tables.iter_mut().enumerate().for_each(|(shift, table)| table[byte] = value << shift);
     }
-    table
+    tables
 }
 
 #[cfg(test)]
 mod tests {
+    use fastcdc::v2020::cut_gear;
+
     use super::*;
 
     fn noise(len: usize, seed: u64) -> Vec<u8> {
@@ -220,6 +309,39 @@ mod tests {
     /// Cut points of the first version: a change here would make old repositories store everything anew.
     const GOLDEN_CUTS: [usize; 11] =
         [5155, 14805, 24697, 42097, 44479, 54659, 57343, 76200, 86687, 98295, 100000];
+
+    /// What was used at first, and says what candidates are.
+    fn candidate_of_fastcdc(chunker: &Chunker, window: &[u8], from: usize) -> (bool, u64, usize) {
+        let (strict, loose) = (chunker.strict, chunker.loose);
+        let (gear, shifted) = (&chunker.gear[0], &chunker.gear[1]);
+        let (max, rest) = (chunker.window_bytes(), &window[from..]);
+        let masks = (strict, loose, strict << 1, loose << 1);
+        let (hash, len) = cut_gear(rest, 64, 64, max, masks.0, masks.1, masks.2, masks.3, gear, shifted);
+        // After an even number of bytes the hash comes shifted by one.
+        let hash = if len % 2 == 0 { hash >> 1 } else { hash };
+        (hash & strict == 0, hash & KIND_MASK, from + len)
+    }
+
+    #[test]
+    fn candidates_are_those_of_fastcdc() {
+        let row = |number: u8| [&b"a row of a table, and its number: "[..], &[number, b'\n']].concat();
+        let rows: Vec<u8> = (0..250).cycle().take(3_000).flat_map(row).collect();
+        let data = [noise(100_001, 10), rows, vec![0; 1000], noise(63, 11)].concat();
+        for key in 0..20u8 {
+            let chunker = chunker(&[key]);
+            for start in [0, 1, 40_000, 90_000, 100_000, data.len() - 129, data.len() - 64, data.len() - 1] {
+                let window = &data[start..data.len().min(start + chunker.window_bytes())];
+                let mut from = 0;
+                while from < window.len() {
+                    let found = chunker.candidate(window, from);
+                    let wanted = candidate_of_fastcdc(&chunker, window, from);
+                    assert_eq!(found.2, wanted.2, "key {key}, start {start}, from {from}");
+                    assert!(found.2 == window.len() || found == wanted, "{found:?} {wanted:?}");
+                    from = if found.2 == window.len() { found.2 } else { found.2 & !1 };
+                }
+            }
+        }
+    }
 
     #[test]
     fn cuts_stay_where_they_are_when_bytes_come_before() {
