@@ -138,7 +138,7 @@ class Entry:
 
     def aad(self, repo_id):
         numbers = struct.pack("<BBII", self.codec, self.depth, self.plain_len, self.sealed_len)
-        return repo_id + bytes([PACK]) + self.id + numbers + self.base
+        return (repo_id + bytes([PACK]) + self.id + numbers + self.base).ljust(128, b"\0")
 
 
 def entries_of(fields):

@@ -27,6 +27,10 @@ pub const RECORDS_MAX: usize = 1 << 20;
 /// Largest pack, bytes.
 pub const PACK_BYTES_MAX: usize = 256 << 20;
 
+/// Length of the additional data of a record, with zeros behind it: Poly1305 takes 64 bytes at a time, and is a
+/// sixth slower for all of a record that does not begin at a multiple of that.
+const RECORD_AAD_BYTES: usize = 128;
+
 /// What the directory says of one chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkEntry {
@@ -87,18 +91,20 @@ impl ChunkEntry {
     }
 
     /// What the seal of a record vouches for besides its bytes: all that decoding needs.
-    fn aad(&self, repo: &RepoId) -> Vec<u8> {
-        let mut aad = Vec::with_capacity(128);
-        aad.extend_from_slice(repo.as_bytes());
-        aad.push(ObjectKind::Pack as u8);
-        aad.extend_from_slice(self.id.as_bytes());
-        aad.push(self.codec as u8);
-        aad.push(self.depth);
-        aad.extend_from_slice(&self.plain_len.to_le_bytes());
-        aad.extend_from_slice(&self.sealed_len.to_le_bytes());
-        if let Some(base) = &self.base {
-            aad.extend_from_slice(base.as_bytes());
-        }
+    fn aad(&self, repo: &RepoId) -> [u8; RECORD_AAD_BYTES] {
+        let base = self.base.as_ref().map_or(&[][..], |base| base.as_bytes());
+        let fields: [&[u8]; 8] = [
+            repo.as_bytes(),
+            &[ObjectKind::Pack as u8],
+            self.id.as_bytes(),
+            &[self.codec as u8],
+            &[self.depth],
+            &self.plain_len.to_le_bytes(),
+            &self.sealed_len.to_le_bytes(),
+            base,
+        ];
+        let mut aad = [0; RECORD_AAD_BYTES];
+        fields.iter().copied().flatten().zip(&mut aad).for_each(|(byte, place)| *place = *byte);
         aad
     }
 }
