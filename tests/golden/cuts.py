@@ -70,16 +70,16 @@ class Chunker:
 
 class Similarity:
     def __init__(self, repository):
-        words = numbers(repository, "similarity features", 41, "I", 4)
+        words = numbers(repository, "similarity features", 29, "I", 4)
         self.pick = words[0] | 1
         self.factors = [words[1 + 2 * i] | words[2 + 2 * i] << 32 for i in range(8)]
-        self.transforms = [(words[17 + 2 * i] | 1, words[18 + 2 * i]) for i in range(12)]
+        self.transforms = [(words[17 + 2 * i] | 1, words[18 + 2 * i]) for i in range(6)]
 
     def features(self, chunk):
         """The 18 bytes of an entry, or nothing."""
         if len(chunk) < 4096:
             return b""
-        maxima, sampled = [0] * 12, False
+        maxima, sampled = [0] * 6, False
         for p in range(len(chunk) - 31):
             words = struct.unpack_from("<8I", chunk, p)
             if (words[0] + words[4]) * self.pick >> 23 & 511 == 511:
@@ -88,7 +88,7 @@ class Similarity:
                 sample = total >> 32 & 0xFFFF_FFFF
                 for i, (factor, term) in enumerate(self.transforms):
                     maxima[i] = max(maxima[i], (sample * factor + term) & 0xFFFF_FFFF)
-        groups = [struct.pack("<4I", *maxima[i : i + 4]) for i in (0, 4, 8)]
+        groups = [struct.pack("<2I", *maxima[i : i + 2]) for i in (0, 2, 4)]
         return b"".join(blake3(group).digest()[:6] for group in groups) if sampled else b""
 
 

@@ -43,7 +43,7 @@ impl Default for RepoParams {
             chunker: ChunkerParams::default(),
             pack_bytes: 16 << 20,
             packs_open: 2,
-            delta_depth_max: 8,
+            delta_depth_max: 12,
             level: crate::compress::LEVEL_DEFAULT as i8,
             created_ms: 0,
         }

@@ -1,6 +1,7 @@
 //! Chunks by id: locate, read, open, decode against bases, and prove the id.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use dbvault_format::compress::Decoder;
@@ -27,6 +28,8 @@ pub(crate) struct Bench {
     records: Records,
     /// A base, and what is decoded against it while it is a base itself.
     bases: [Vec<u8>; 2],
+    /// What [`ChunkReader::fetch`] gives out.
+    fetched: Vec<u8>,
 }
 
 /// One copy each of the chunks of a batch, and of all they are stored against.
@@ -45,27 +48,31 @@ impl ChunkReader {
 
     /// The bytes of `ids`, in their order. All records, those of bases too, are read in one planned batch;
     /// a chunk whose chosen copy is damaged is tried from its other copies.
-    pub(crate) fn fetch(&self, ids: &[ChunkId]) -> Vec<Result<Vec<u8>>> {
-        self.fetch_with(ids, &mut Bench::default())
-    }
-
-    /// As [`ChunkReader::fetch`], with memory that is there.
-    pub(crate) fn fetch_with(&self, ids: &[ChunkId], bench: &mut Bench) -> Vec<Result<Vec<u8>>> {
+    pub(crate) fn fetch<'a>(&self, ids: &[ChunkId], bench: &'a mut Bench) -> Vec<Result<&'a [u8]>> {
         let plan = self.read(ids, bench);
-        let fetch = |id: &ChunkId| {
+        let mut memory = std::mem::take(&mut bench.fetched);
+        let mut end = 0;
+        let mut fetch = |id: &ChunkId| {
             let len = plan.places.get(id).map_or(0, |at| plan.locations[*at].entry.plain_len);
-            let mut plain = vec![0; (len as usize).min(CHUNK_BYTES_MAX)];
-            match self.decode_planned(id, &plan, bench, &mut plain) {
-                Ok(()) => Ok(plain),
-                Err(_) => self.fetch_any_copy(id, &mut Vec::new()),
+            let begin = end;
+            end += (len as usize).min(CHUNK_BYTES_MAX);
+            if self.decode_planned(id, &plan, bench, &mut room(&mut memory, end)[begin..]).is_err() {
+                let found = self.fetch_any_copy(id, &mut Vec::new())?;
+                end = begin + found.len();
+                room(&mut memory, end)[begin..].copy_from_slice(&found);
             }
+            Ok(begin..end)
         };
-        ids.iter().map(fetch).collect()
+        let places: Vec<Result<Range<usize>>> = ids.iter().map(&mut fetch).collect();
+        bench.fetched = memory;
+        places.into_iter().map(|place| Ok(&bench.fetched[place?])).collect()
     }
 
     /// The bytes of one chunk.
     pub(crate) fn fetch_one(&self, id: &ChunkId) -> Result<Vec<u8>> {
-        self.fetch(&[*id]).pop().unwrap_or(Err(Error::ChunkMissing { id: *id }))
+        let mut bench = Bench::default();
+        let found = self.fetch(&[*id], &mut bench).pop();
+        found.unwrap_or(Err(Error::ChunkMissing { id: *id })).map(<[u8]>::to_vec)
     }
 
     /// As [`ChunkReader::fetch`], into memory that is there: each chunk has the length that comes with it in
@@ -105,20 +112,27 @@ impl ChunkReader {
     fn plan(&self, ids: &[ChunkId]) -> Result<Plan> {
         let mut plan = Plan::default();
         for id in ids {
-            let (mut next, mut steps) = (Some(*id), 0);
-            while let Some(id) = next.filter(|id| !plan.places.contains_key(id) && steps <= DELTA_DEPTH_MAX) {
-                // The copy that needs the fewest others: its base has a copy that needs fewer still, so this
-                // never leads back, whatever other sessions have stored against what.
-                let copies = self.index.locate(&id)?.into_iter();
-                let location =
-                    copies.min_by_key(|copy| copy.entry.depth).ok_or(Error::ChunkMissing { id })?;
+            let (mut next, mut limit) = (Some(*id), DELTA_DEPTH_MAX + 1);
+            while let Some(id) = next.filter(|id| limit > 0 && !plan.places.contains_key(id)) {
+                let location = self.choose(&id, limit)?;
                 next = location.entry.base;
-                steps += 1;
+                limit = location.entry.depth;
                 plan.places.insert(id, plan.locations.len());
                 plan.locations.push(location);
             }
         }
         Ok(plan)
+    }
+
+    /// A copy of the chunk that needs fewer than `limit` others. Its base has a copy that needs fewer still, so
+    /// this never leads back, whatever other sessions have stored against what.
+    fn choose(&self, id: &ChunkId, limit: u8) -> Result<Location> {
+        let near = self.index.locate_many(std::slice::from_ref(id))?.concat();
+        if let Some(copy) = near.into_iter().find(|copy| copy.entry.depth < limit) {
+            return Ok(copy);
+        }
+        let all = self.index.locate(id)?.into_iter();
+        all.min_by_key(|copy| copy.entry.depth).ok_or(Error::ChunkMissing { id: *id })
     }
 
     /// Decodes along the planned chain into `plain`, lowest base first. Only what comes out at its end is
@@ -133,7 +147,7 @@ impl ChunkReader {
             chain.push(at);
             next = plan.locations[at].entry.base;
         }
-        let Bench { decoder, records, bases: [base, above] } = bench;
+        let Bench { decoder, records, bases: [base, above], .. } = bench;
         let mut base_len = None;
         while let Some(at) = chain.pop() {
             let entry = &plan.locations[at].entry;

@@ -12,6 +12,7 @@ use dbvault_format::index_segment::PackListing;
 use dbvault_format::pack::{ChunkEntry, PackBuilder, RecordOpener};
 
 use crate::index::ChunkIndex;
+use crate::pack_reader::room;
 use crate::segment_writer::SegmentWriter;
 use crate::{Error, Repository, Result, entropy, layout};
 
@@ -34,12 +35,30 @@ struct OpenPack {
 /// `None` once the pack has gone to be stored.
 type SharedPack = Arc<Mutex<Option<OpenPack>>>;
 
-/// A sealed record, and what it takes to open it again.
+/// What it takes to open a sealed record again.
 struct Sealed {
     opener: Arc<RecordOpener>,
     ordinal: u32,
     entry: ChunkEntry,
+}
+
+/// What one thread verifies records with: memory that is used again for one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Verifier {
+    decoder: Decoder,
     record: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+impl Verifier {
+    /// Opens the record it holds, decodes it, and gives the chunk.
+    fn open(&mut self, sealed: &Sealed, base: Option<&[u8]>) -> dbvault_format::Result<&[u8]> {
+        let Sealed { opener, ordinal, entry } = sealed;
+        let stored = opener.open_in_place(*ordinal, entry, &mut self.record)?;
+        let plain = room(&mut self.plain, entry.plain_len as usize);
+        self.decoder.decode_into(entry.codec, stored, base, plain)?;
+        Ok(plain)
+    }
 }
 
 /// Seals chunks into packs and stores the packs.
@@ -131,14 +150,12 @@ impl PackWriter {
     /// so that nothing is published that could not be read. Gives the length of the record, bytes.
     ///
     /// Errors: [`Error::Verify`] and failures of the storage; the session can't commit after any.
-    pub(crate) fn store(&self, chunk: &Encoded) -> Result<u32> {
+    pub(crate) fn store(&self, chunk: &Encoded, verifier: &mut Verifier) -> Result<u32> {
         self.shared.check()?;
-        let (pack, sealed) = self.append(chunk)?;
-        let Sealed { opener, ordinal, entry, mut record } = sealed;
-        let plain = opener
-            .open(ordinal, &entry, &mut record)
-            .and_then(|()| Decoder::new().decode(entry.codec, &record, entry.plain_len as usize, chunk.base));
-        if !plain.is_ok_and(|plain| self.repo.keys.chunk_id(&plain) == entry.id) {
+        let (pack, sealed) = self.append(chunk, &mut verifier.record)?;
+        let plain = verifier.open(&sealed, chunk.base);
+        let entry = sealed.entry;
+        if !plain.is_ok_and(|plain| self.repo.keys.chunk_id(plain) == entry.id) {
             self.poison();
             return Err(Error::Verify { id: entry.id });
         }
@@ -150,14 +167,14 @@ impl PackWriter {
         Ok(entry.sealed_len)
     }
 
-    /// Seals a chunk into an open pack, with a copy of the sealed bytes to verify.
-    fn append(&self, chunk: &Encoded) -> Result<(SharedPack, Sealed)> {
+    /// Seals a chunk into an open pack; `copy` becomes the sealed bytes.
+    fn append(&self, chunk: &Encoded, copy: &mut Vec<u8>) -> Result<(SharedPack, Sealed)> {
         let first = self.pick();
         let mut fullest = (0, first);
         for at in (first..self.open.len()).chain(0..first) {
             let slot = lock(&self.open[at]);
             match self.len_if_full(&slot, chunk) {
-                None => return seal_into(&slot, chunk),
+                None => return seal_into(&slot, chunk, copy),
                 Some(len_bytes) => fullest = fullest.max((len_bytes, at)),
             }
         }
@@ -167,7 +184,7 @@ impl PackWriter {
             let old = std::mem::replace(&mut *slot, new_pack(&self.repo)?);
             self.close(&old)?;
         }
-        seal_into(&slot, chunk)
+        seal_into(&slot, chunk, copy)
     }
 
     /// Length of a pack that has no room for the record, bytes; `None` where there is room.
@@ -275,13 +292,15 @@ fn new_pack(repo: &Repository) -> Result<SharedPack> {
     Ok(Arc::new(Mutex::new(Some(OpenPack { builder, unverified: 0, full: false }))))
 }
 
-fn seal_into(pack: &SharedPack, chunk: &Encoded) -> Result<(SharedPack, Sealed)> {
+fn seal_into(pack: &SharedPack, chunk: &Encoded, copy: &mut Vec<u8>) -> Result<(SharedPack, Sealed)> {
     let mut guard = lock(pack);
     let open = guard.as_mut().ok_or(Error::Poisoned)?;
     let opener = open.builder.opener().clone();
     let (ordinal, entry, record) =
         open.builder.append(chunk.entry.clone(), chunk.stored).map_err(Error::Format)?;
-    let sealed = Sealed { opener, ordinal, entry: entry.clone(), record: record.to_vec() };
+    let sealed = Sealed { opener, ordinal, entry: entry.clone() };
+    copy.clear();
+    copy.extend_from_slice(record);
     open.unverified += 1;
     Ok((pack.clone(), sealed))
 }

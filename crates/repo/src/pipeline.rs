@@ -21,9 +21,9 @@ use dbvault_format::pack::ChunkEntry;
 use dbvault_format::similarity::{Similarity, SuperFeatures};
 
 use crate::base_choice::find_base;
-use crate::chunk_reader::ChunkReader;
+use crate::chunk_reader::{Bench, ChunkReader};
 use crate::monitor::{Counter, Monitor};
-use crate::pack_writer::{Encoded, PackWriter};
+use crate::pack_writer::{Encoded, PackWriter, Verifier};
 use crate::reuse::Reuse;
 use crate::{Error, Repository, Result};
 
@@ -80,6 +80,17 @@ struct NewChunk<'a> {
     plain: &'a [u8],
     features: Option<SuperFeatures>,
     base: Option<(ChunkId, u8)>,
+}
+
+/// What one thread stores chunks with, from one batch to the next.
+struct Tools {
+    encoder: Encoder,
+    verifier: Verifier,
+    bases: Bench,
+    /// A chunk as a delta.
+    delta: Vec<u8>,
+    /// A chunk that stands alone.
+    whole: Vec<u8>,
 }
 
 impl Pipeline {
@@ -209,16 +220,15 @@ impl Pipeline {
     }
 
     fn work(&self, jobs: &Receiver<Batch>, results: &Sender<Result<Stored>>, spent: &Sender<Vec<u8>>) {
-        let encoder = Encoder::new(i32::from(self.repo.params.level)).map_err(Error::Format);
-        let mut encoder = match encoder {
-            Ok(encoder) => encoder,
+        let mut tools = match self.tools() {
+            Ok(tools) => tools,
             Err(e) => {
                 let _ = results.send(Err(e));
                 return;
             }
         };
         for batch in jobs {
-            let stored = self.store_batch(&batch, &mut encoder);
+            let stored = self.store_batch(&batch, &mut tools);
             let failed = stored.is_err();
             if failed {
                 self.packs.poison();
@@ -232,7 +242,17 @@ impl Pipeline {
         }
     }
 
-    fn store_batch(&self, batch: &Batch, encoder: &mut Encoder) -> Result<Stored> {
+    fn tools(&self) -> Result<Tools> {
+        Ok(Tools {
+            encoder: Encoder::new(i32::from(self.repo.params.level)).map_err(Error::Format)?,
+            verifier: Verifier::default(),
+            bases: Bench::default(),
+            delta: Vec::new(),
+            whole: Vec::new(),
+        })
+    }
+
+    fn store_batch(&self, batch: &Batch, tools: &mut Tools) -> Result<Stored> {
         let mut stored = Stored { number: batch.number, items: Vec::new(), sizes: Sizes::default() };
         let mut new = Vec::new();
         let mut at = batch.start;
@@ -253,7 +273,7 @@ impl Pipeline {
                 new.push(NewChunk { id, plain, features, base });
             }
         }
-        self.store_new(&new, encoder, &mut stored.sizes)?;
+        self.store_new(&new, tools, &mut stored.sizes)?;
         Ok(stored)
     }
 
@@ -270,34 +290,32 @@ impl Pipeline {
         Ok(!known)
     }
 
-    fn store_new(&self, new: &[NewChunk], encoder: &mut Encoder, sizes: &mut Sizes) -> Result<()> {
+    fn store_new(&self, new: &[NewChunk], tools: &mut Tools, sizes: &mut Sizes) -> Result<()> {
+        let Tools { encoder, verifier, bases, delta: delta_form, whole: whole_form } = tools;
         let wanted: Vec<ChunkId> = new.iter().filter_map(|chunk| Some(chunk.base?.0)).collect();
         // A base that can't be read is no base: the chunk is stored whole.
-        let plain_bases: Vec<Option<Vec<u8>>> =
-            self.reader.fetch(&wanted).into_iter().map(Result::ok).collect();
+        let mut bases = self.reader.fetch(&wanted, bases).into_iter().map(Result::ok);
         let mut delta_encoder = match wanted.is_empty() {
             true => None,
             false => Some(DeltaEncoder::new(i32::from(self.repo.params.level)).map_err(Error::Format)?),
         };
-        let mut bases = plain_bases.iter();
-        let mut buffers = (Vec::new(), Vec::new());
         for chunk in new {
-            let base = chunk.base.and_then(|(id, depth)| Some((id, depth, bases.next()?.as_deref()?)));
+            let base = chunk.base.and_then(|(id, depth)| Some((id, depth, bases.next()??)));
             let delta = match (&mut delta_encoder, base) {
                 (Some(encoder), Some((_, _, base))) => {
-                    encoder.encode(base, chunk.plain, &mut buffers.0).map_err(Error::Format)?;
+                    encoder.encode(base, chunk.plain, delta_form).map_err(Error::Format)?;
                     true
                 }
                 _ => false,
             };
-            let clear = delta && buffers.0.len() * DELTA_CLEAR_WIN <= chunk.plain.len();
+            let clear = delta && delta_form.len() * DELTA_CLEAR_WIN <= chunk.plain.len();
             let whole = if clear {
                 None
             } else {
-                Some(encoder.encode(chunk.plain, &mut buffers.1).map_err(Error::Format)?)
+                Some(encoder.encode(chunk.plain, whole_form).map_err(Error::Format)?)
             };
             // A chunk that stands alone is worth a fifth more bytes.
-            let delta = delta && (clear || buffers.0.len() * 5 < buffers.1.len() * 4);
+            let delta = delta && (clear || delta_form.len() * 5 < whole_form.len() * 4);
             let base = base.filter(|_| delta);
             let entry = ChunkEntry {
                 id: chunk.id,
@@ -308,14 +326,15 @@ impl Pipeline {
                 base: base.map(|(id, _, _)| id),
                 features: chunk.features,
             };
-            let stored = if delta { &buffers.0 } else { &buffers.1 };
-            self.store_one(&Encoded { entry, stored, base: base.map(|(_, _, plain)| plain) }, sizes)?;
+            let stored: &[u8] = if delta { delta_form } else { whole_form };
+            let base = base.map(|(_, _, plain)| plain);
+            self.store_one(&Encoded { entry, stored, base }, verifier, sizes)?;
         }
         Ok(())
     }
 
-    fn store_one(&self, chunk: &Encoded, sizes: &mut Sizes) -> Result<()> {
-        let stored_bytes = u64::from(self.packs.store(chunk)?);
+    fn store_one(&self, chunk: &Encoded, verifier: &mut Verifier, sizes: &mut Sizes) -> Result<()> {
+        let stored_bytes = u64::from(self.packs.store(chunk, verifier)?);
         let new_bytes = u64::from(chunk.entry.plain_len);
         sizes.new_bytes += new_bytes;
         sizes.stored_bytes += stored_bytes;
@@ -330,11 +349,11 @@ impl Pipeline {
     fn build_list(&self, stored: &Receiver<Result<Stored>>) -> Result<(StreamRef, Sizes)> {
         let mut builder = ChunkListBuilder::default();
         let mut sizes = Sizes::default();
-        let mut encoder = Encoder::new(i32::from(self.repo.params.level)).map_err(Error::Format)?;
+        let mut tools = self.tools()?;
         let mut waiting = BTreeMap::new();
         let mut next = 0;
         let mut nodes = Sizes::default();
-        let mut store = |node: Vec<u8>| self.store_node(&node, &mut encoder, &mut nodes);
+        let mut store = |node: Vec<u8>| self.store_node(&node, &mut tools, &mut nodes);
         let mut failure = None;
         for result in stored {
             match result {
@@ -361,15 +380,15 @@ impl Pipeline {
         Ok((stream, sizes))
     }
 
-    fn store_node(&self, node: &[u8], encoder: &mut Encoder, sizes: &mut Sizes) -> Result<ChunkId> {
+    fn store_node(&self, node: &[u8], tools: &mut Tools, sizes: &mut Sizes) -> Result<ChunkId> {
         let id = self.repo.keys.chunk_id(node);
         if self.is_new(&id)? {
-            let mut stored = Vec::new();
-            let codec = encoder.encode(node, &mut stored).map_err(Error::Format)?;
+            let Tools { encoder, verifier, whole, .. } = tools;
+            let codec = encoder.encode(node, whole).map_err(Error::Format)?;
             let plain_len = node.len() as u32;
             let entry =
                 ChunkEntry { id, codec, depth: 0, plain_len, sealed_len: 0, base: None, features: None };
-            self.store_one(&Encoded { entry, stored: &stored, base: None }, sizes)?;
+            self.store_one(&Encoded { entry, stored: whole, base: None }, verifier, sizes)?;
         }
         Ok(id)
     }

@@ -120,7 +120,7 @@ fn check_records(
     let (mut ordinal, mut offset) = (0, HEADER_BYTES);
     for batch in entries.chunks(BASES_BATCH) {
         let wanted: Vec<ChunkId> = batch.iter().filter_map(|entry| entry.base).collect();
-        let mut bases = reader.chunks().fetch_with(&wanted, &mut bench).into_iter();
+        let mut bases = reader.chunks().fetch(&wanted, &mut bench).into_iter();
         for entry in batch {
             let base = entry.base.and_then(|_| bases.next());
             let end = offset + entry.sealed_len as usize;
@@ -128,7 +128,7 @@ fn check_records(
                 let record = opener.open_in_place(ordinal, entry, sealed).map_err(|e| e.to_string())?;
                 let base = base.transpose().map_err(|e| format!("its base can't be read: {e}"))?;
                 let plain = room(&mut plain, entry.plain_len as usize);
-                let decoded = decoder.decode_into(entry.codec, record, base.as_deref(), plain);
+                let decoded = decoder.decode_into(entry.codec, record, base, plain);
                 decoded.map_err(|e| e.to_string())?;
                 let right = repo.keys.chunk_id(plain) == entry.id;
                 right.then_some(()).ok_or_else(|| "its bytes are not those its id names".to_string())

@@ -43,7 +43,7 @@ const KEY_ROOT: &str = "root";
 const VERSION: &[u8] = b"dbvault index 2 ";
 
 /// Blocks, indexes and filters that are kept in memory, bytes.
-const BLOCK_CACHE_BYTES: usize = 64 << 20;
+const BLOCK_CACHE_BYTES: usize = 96 << 20;
 /// Packs that are remembered: less than 1 MiB.
 const PACKS_MAX: usize = 4096;
 /// New entries that are kept in memory before they are written out, bytes.
@@ -254,8 +254,11 @@ impl Database {
 
     /// See [`super::ChunkIndex::locate`].
     pub(super) fn locate(&self, id: &ChunkId) -> Result<Vec<Location>> {
-        let value = self.get(CHUNKS, &short(id).to_be_bytes())?.unwrap_or_default();
-        self.copies(id, &value)
+        let value = self.db()?.get_pinned_cf(self.family(CHUNKS)?, short(id).to_be_bytes());
+        match value.map_err(|e| self.error(&e))? {
+            Some(places) => self.copies(id, &places, false),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// See [`super::ChunkIndex::locate_many`].
@@ -288,19 +291,20 @@ impl Database {
             let Some(value) = value.map_err(|e| self.error(&e))? else { continue };
             found[*at] = match self.near.get(&ids[*at]) {
                 Some(location) => vec![location],
-                None => self.copies(&ids[*at], &value)?,
+                None => self.copies(&ids[*at], &value, true)?,
             };
             any = true;
         }
         Ok(any)
     }
 
-    /// The copies of a chunk among the places of those that share the beginning of its id.
-    fn copies(&self, id: &ChunkId, places: &[u8]) -> Result<Vec<Location>> {
+    /// The copies of a chunk among the places of those that share the beginning of its id; `remember` their
+    /// neighbours?
+    fn copies(&self, id: &ChunkId, places: &[u8], remember: bool) -> Result<Vec<Location>> {
         let places = Place::decode_all(places).map_err(|e| self.error(&e))?;
         let mut copies: Vec<Location> = Vec::with_capacity(places.len());
         for place in places {
-            let copy = self.location(place)?;
+            let copy = self.location(place, remember)?;
             if copy.entry.id == *id && !copies.iter().any(|known| known.pack == copy.pack) {
                 copies.push(copy);
             }
@@ -308,20 +312,29 @@ impl Database {
         Ok(copies)
     }
 
-    /// What is at a place; its neighbours are remembered.
-    fn location(&self, place: Place) -> Result<Location> {
+    /// What is at a place. Its neighbours may be remembered, which takes as long as to find it.
+    fn location(&self, place: Place, remember: bool) -> Result<Location> {
         let index = place.ordinal % group::RECORDS as u32;
         let first = Place { ordinal: place.ordinal - index, ..place };
-        let group = self.group(first)?.ok_or_else(|| self.error(&format!("{first:?} is not known")))?;
-        let location = group.location(index as usize).map_err(|e| self.error(&e))?;
-        self.near.insert(group);
-        Ok(location)
+        let found = self.with_group(first, |group| {
+            let location = group.location(index as usize);
+            if remember {
+                self.near.insert(group.into_owned());
+            }
+            location
+        });
+        found?.ok_or_else(|| self.error(&format!("{first:?} is not known")))
     }
 
-    fn group(&self, first: Place) -> Result<Option<Group>> {
+    /// What `look` says of the group that begins at `first`, if there is one.
+    fn with_group<T>(
+        &self,
+        first: Place,
+        look: impl FnOnce(Group) -> dbvault_format::Result<T>,
+    ) -> Result<Option<T>> {
         let value = self.db()?.get_pinned_cf(self.family(GROUPS)?, first.encode());
-        let group = value.map_err(|e| self.error(&e))?.map(|value| Group::decode(first, &value));
-        group.transpose().map_err(|e| self.error(&e))
+        let Some(value) = value.map_err(|e| self.error(&e))? else { return Ok(None) };
+        Group::decode(first, &value).and_then(look).map(Some).map_err(|e| self.error(&e))
     }
 
     /// See [`super::ChunkIndex::pack`].
@@ -345,10 +358,13 @@ impl Database {
         let Some(number) = self.get(PACK_NUMBERS, name.as_bytes())? else { return Ok(Vec::new()) };
         let pack = self.number(&number)?;
         let (mut entries, mut ordinal) = (Vec::new(), 0);
-        while let Some(group) = self.group(Place { pack, ordinal })? {
-            for (_, index) in group.ids() {
-                entries.push(group.location(index).map_err(|e| self.error(&e))?.entry);
-            }
+        let mut add_all = |group: Group| {
+            group.ids().try_for_each(|(_, index)| {
+                entries.push(group.location(index)?.entry);
+                Ok(())
+            })
+        };
+        while self.with_group(Place { pack, ordinal }, &mut add_all)?.is_some() {
             ordinal += group::RECORDS as u32;
         }
         Ok(entries)
@@ -367,7 +383,7 @@ impl Database {
             }
         }
         found.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        found.into_iter().map(|(place, _)| Ok(self.location(place)?.entry.id)).collect()
+        found.into_iter().map(|(place, _)| Ok(self.location(place, true)?.entry.id)).collect()
     }
 
     fn get(&self, family: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -423,8 +439,13 @@ pub(super) fn file_options(family: &str) -> Options {
 fn family_options(name: &str, cache: &Cache) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
-    table.set_block_size(4 << 10);
-    table.set_hybrid_ribbon_filter(10.0, 1);
+    if name == GROUPS {
+        // A block a group. No filter: groups that are asked for are there.
+        table.set_block_size(1 << 10);
+    } else {
+        table.set_block_size(2 << 10);
+        table.set_hybrid_ribbon_filter(10.0, 1);
+    }
     table.set_optimize_filters_for_memory(true);
     table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
     table.set_partition_filters(true);

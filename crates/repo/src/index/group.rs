@@ -8,6 +8,8 @@
 //! for each delta among them, in order: id of its base, 32
 //! ```
 
+use std::borrow::Cow;
+
 use dbvault_format::bytes::Reader;
 use dbvault_format::compress::Codec;
 use dbvault_format::header::HEADER_BYTES;
@@ -51,17 +53,17 @@ fn encode(offset: u32, entries: &[ChunkEntry]) -> Vec<u8> {
 
 /// A group as it was read. Only the records that are asked for are decoded.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct Group<'a> {
     /// Place of its first record.
     first: Place,
     offset: u32,
-    records: Box<[u8]>,
-    bases: Box<[u8]>,
+    records: Cow<'a, [u8]>,
+    bases: Cow<'a, [u8]>,
 }
 
-impl Group {
+impl<'a> Group<'a> {
     /// Reads the group whose first record is at `first`.
-    pub(super) fn decode(first: Place, value: &[u8]) -> Result<Group> {
+    pub(super) fn decode(first: Place, value: &'a [u8]) -> Result<Group<'a>> {
         let mut reader = Reader::new("cached group", value);
         let (offset, count) = (reader.u32()?, usize::from(reader.u16()?));
         let records = reader.slice(count * RECORD_BYTES)?;
@@ -72,6 +74,12 @@ impl Group {
             return Err(reader.malformed("lengths do not add up"));
         }
         Ok(group)
+    }
+
+    /// The same, in memory of its own.
+    pub(super) fn into_owned(self) -> Group<'static> {
+        let own = |bytes: Cow<[u8]>| Cow::Owned(bytes.into_owned());
+        Group { records: own(self.records), bases: own(self.bases), ..self }
     }
 
     /// Ids of its chunks and how many records go before each.

@@ -27,7 +27,7 @@ struct Generations {
 
 #[derive(Debug, Default)]
 struct Generation {
-    groups: Vec<Group>,
+    groups: Vec<Group<'static>>,
     /// Beginning of an id -> which group, and which record of it.
     places: HashMap<u64, (u16, u8), BuildHasherDefault<AsItIs>>,
 }
@@ -39,7 +39,7 @@ impl Generation {
         location.ok().filter(|location| location.entry.id == *id)
     }
 
-    fn insert(&mut self, group: Group) {
+    fn insert(&mut self, group: Group<'static>) {
         let number = self.groups.len() as u16;
         self.places.extend(group.ids().map(|(id, index)| (short(&id), (number, index as u8))));
         self.groups.push(group);
@@ -61,7 +61,7 @@ impl Near {
     }
 
     /// Remembers a group.
-    pub(super) fn insert(&self, group: Group) {
+    pub(super) fn insert(&self, group: Group<'static>) {
         let mut generations = self.lock();
         let Generations { young, old } = &mut *generations;
         if young.groups.len() == GROUPS_MAX {
@@ -113,7 +113,7 @@ mod tests {
         ChunkId(id)
     }
 
-    fn of(pack: u32, ids: &[ChunkId]) -> Group {
+    fn of(pack: u32, ids: &[ChunkId]) -> Group<'static> {
         let entry = |id: &ChunkId| ChunkEntry {
             id: *id,
             codec: Codec::Raw,
@@ -125,7 +125,7 @@ mod tests {
         };
         let entries: Vec<ChunkEntry> = ids.iter().map(entry).collect();
         let (first, value) = group::encode_all(pack, &entries).unwrap().remove(0);
-        Group::decode(first, &value).unwrap()
+        Group::decode(first, &value).unwrap().into_owned()
     }
 
     #[test]
