@@ -56,7 +56,9 @@ impl Program {
     }
 
     fn backup(&self, archive: &str) -> Command {
-        self.command(&["backup", "--stdin", "--name", "rows", "--archive", archive])
+        // A repository that is used again has the archives of other runs.
+        let archive = format!("{archive} of run {}", std::process::id());
+        self.command(&["backup", "--stdin", "--name", "rows", "--archive", &archive])
     }
 }
 
