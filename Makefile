@@ -16,7 +16,7 @@ endif
 PROGRAM := $(CARGO_TARGET_DIR)/release/dbvault
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build install lint doc deny bench bench-quick bench-micro bench-scale fuzz clean
+.PHONY: help demo test torture mutants build install lint doc deny bench bench-quick bench-micro bench-databases bench-files bench-mount bench-prune bench-scale fuzz clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,14 @@ demo: ## back up, damage, check and restore real databases, in a temporary direc
 test: ## run all tests
 	@scripts/install-deps test
 	@scripts/test $(TEST_LOG)
+
+torture: ## try ten times what the proofs in the tests try, in less than two hours; DBVAULT_SEED replays
+	@scripts/install-deps test
+	@scripts/torture $(TEST_LOG)
+
+mutants: ## leave out one step after the other: each time a test must fail; half an hour
+	@scripts/install-deps test
+	@scripts/mutants
 
 build: ## build the program
 	@scripts/install-deps build
@@ -60,6 +68,22 @@ bench-quick: ## the same with small dumps and few days, about 3 minutes; only pr
 bench-micro: ## measure each step of a backup beside its bare library; writes benches/results
 	@scripts/install-deps test
 	cargo bench --locked --profile release --bench micro
+
+bench-databases: ## measure four databases of one server beside borgmatic and Borg, about 10 minutes; writes benches/results
+	@scripts/install-deps bench
+	cargo bench --locked --profile release --bench databases
+
+bench-files: ## measure a tree of 115,000 files beside Borg, restic and rustic; a quarter of an hour and 30 GB; writes benches/results
+	@scripts/install-deps bench
+	PATH="$${XDG_CACHE_HOME:-$$HOME/.cache}/dbvault/borg/bin:$${XDG_CACHE_HOME:-$$HOME/.cache}/dbvault/tools/bin:$$PATH" cargo bench --locked --profile release --bench files
+
+bench-prune: ## measure a prune of 1,000 archives beside Borg; an hour and 30 GB; writes benches/results
+	@scripts/install-deps bench
+	cargo bench --locked --profile release --bench prune
+
+bench-mount: ## measure a mounted repository beside extract, a local file and Borg; half an hour and 8 GB; writes benches/results
+	@scripts/install-deps bench
+	PATH="$${XDG_CACHE_HOME:-$$HOME/.cache}/dbvault/borg/bin:$$PATH" cargo bench --locked --profile release --bench mount
 
 bench-scale: ## measure a repository of 50 million chunks; some minutes and 15 GB; writes benches/results
 	@scripts/install-deps build

@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `DBVAULT_SCALE_CHUNKS` | chunks, 50,000,000 by default; about 260 bytes each on the disk |
 //! | `DBVAULT_SCALE_DIR` | directory for the repository; it is kept, and used again with what is there |
+//! | `DBVAULT_SCALE_LOOKUPS` | if set, only opening and look-ups are measured |
 //! | `DBVAULT_BIN` | the dbvault to measure, instead of the one just built |
 #![allow(
     clippy::print_stdout,

@@ -165,7 +165,8 @@ def collector_steps(state, g, mutation):
         dead = (DELETED, COLLECTED) if mutation == "no_collect_mark" else (COLLECTED,)
         if len(state.roots) == n:
             kept = counts(state) & packs
-            choices = [packs - {pack} for pack in kept] + [packs - kept] if any_needs(state, dead) else [packs]
+            # What is needed too, to be repacked.
+            choices = [packs - {pack} for pack in kept] + [packs - kept, packs] if any_needs(state, dead) else [packs]
             for choice in set(choices):
                 yield to("G2", (n, choice, early))
     elif step == "G2":
@@ -189,6 +190,17 @@ def collector_steps(state, g, mutation):
         folded = state.roots[-1][1] | frozenset(i for i, s in enumerate(state.slots) if s == COMMITTED)
         for deleted in mark(state, state.condemned[n], mutation):
             yield to("G6", (n, counts(state) - deleted, folded, deleted))
+        if any_needs(state, (COLLECTED,)) and counts(state) & state.packs:
+            yield to("G5 repacked", n, packs=state.packs | {"r%d.%d" % (g, n)})
+    elif step == "G5 repacked":
+        n = memory
+        own = EMPTY if mutation == "repacked_not_listed" else frozenset(["r%d.%d" % (g, n)])
+        if len(state.roots) != n or state.condemned[n] is None:
+            yield to("G0")
+            return
+        folded = state.roots[-1][1] | frozenset(i for i, s in enumerate(state.slots) if s == COMMITTED)
+        deleted = state.condemned[n]
+        yield to("G6", (n, (counts(state) | own) - deleted, folded, deleted))
     elif step == "G6":
         n, base, folded, deleted = memory
         if len(state.roots) == n:
@@ -230,6 +242,7 @@ MUTATIONS = {
     "no_collect_mark": (0, 1, 1),
     "slot_removed_early": (2, 1, 2),
     "fence_removed": (1, 1, 1),
+    "repacked_not_listed": (0, 1, 1),
 }
 
 
@@ -272,7 +285,7 @@ def run(writers, collectors, epochs, mutation, seconds):
 
 def main(arguments):
     if arguments == ["all"]:
-        good = [run(*shape, "", 600) is None for shape in ((1, 2, 2), (2, 1, 2), (2, 2, 1))]
+        good = [run(*shape, "", 600) is None for shape in ((1, 1, 2), (0, 2, 2), (1, 2, 1), (2, 1, 1))]
         good += [isinstance(run(*shape, name, 600), list) for name, shape in MUTATIONS.items()]
         return 0 if all(good) else 1
     numbers = [int(number) for number in arguments[:3]] or [2, 1, 1]

@@ -31,17 +31,17 @@ fn init_records_the_first_repository_and_its_key_file() {
     let made = home.json(["init", "repo", "--key-file", "key", "--json"]);
     assert_eq!(made["default"], true);
     assert_eq!(made["repository"]["id"].as_str().unwrap().len(), 64);
-    let config = fs::read_to_string(home.path("config/dbvault/config.toml")).unwrap();
+    let config = fs::read_to_string(home.path("config/dbvault/config.yaml")).unwrap();
     let canonical = home.path("repo").canonicalize().unwrap();
-    assert!(config.contains(&format!("repository = \"{}\"", canonical.display())), "{config}");
-    assert!(config.contains("key_file = "), "{config}");
+    assert!(config.contains(&format!("- path: \"{}\"", canonical.display())), "{config}");
+    assert!(config.contains("      key_file: "), "{config}");
     assert_eq!(fs::metadata(home.path("key")).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(home.archives(), [""; 0], "found by the configuration alone");
 
     // The second repository is no default, and the key file may be used again.
     let second = home.json(["init", "other", "--key-file", "key", "--json"]);
     assert_eq!(second["default"], false);
-    assert_eq!(fs::read_to_string(home.path("config/dbvault/config.toml")).unwrap(), config);
+    assert_eq!(fs::read_to_string(home.path("config/dbvault/config.yaml")).unwrap(), config);
     home.ok(["list", "--repo", "other", "--key-file", "key"]);
 }
 

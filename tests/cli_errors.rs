@@ -41,8 +41,8 @@ fn secrets_come_from_files_and_commands() {
     let failed = with("DBVAULT_PASSPHRASE_COMMAND", "echo no such entry >&2; exit 1", "list");
     failed.assert_failure(21, "the passphrase command failed");
     assert!(failed.stderr.contains("    no such entry\n"), "{failed:#?}");
-    let config = home.path("config/dbvault/config.toml");
-    let text = fs::read_to_string(&config).unwrap() + "passphrase_command = \"cat passphrase\"\n";
+    let config = home.path("config/dbvault/config.yaml");
+    let text = fs::read_to_string(&config).unwrap() + "passphrase_command: cat passphrase\n";
     fs::write(&config, text).unwrap();
     home.ok(["list"]);
 }
@@ -65,7 +65,8 @@ fn a_repository_already() {
     let home = Home::with_repository();
     home.fails(["init", "repo", "--key-file", "key"], 5, "there is a repository already at repo");
     home.fails(["init", "new", "--key-file", "new/key"], 2, "inside the repository");
-    home.fails(["init"], 2, "init needs a directory");
+    home.fails(["init"], 5, "there is a repository already");
+    Home::new().fails(["init"], 2, "init needs a directory");
     fs::create_dir(home.path("empty")).unwrap();
     home.ok(["init", "empty", "--key-file", "key"]);
 }
@@ -155,14 +156,51 @@ fn sources_that_fail_leave_no_archive() {
     home.fails(["backup", "--sqlite", "nope.db"], 13, "no such database");
     fs::write(home.path("text.db"), "x".repeat(5000)).unwrap();
     home.fails(["backup", "--sqlite", "text.db"], 10, "cannot back up");
-    // One bad source spoils the archive of all.
+    // All of several.
     home.fails(
-        ["backup", "--command", "echo x", "--name", "x", "--command", "false", "--name", "y"],
+        ["backup", "--command", "exit 3", "--name", "x", "--command", "false", "--name", "y"],
         10,
-        "y",
+        "exit status",
     );
+    // One of several, for who wants all or nothing.
+    let two = ["backup", "--command", "echo x", "--name", "x", "--command", "false", "--name", "y"];
+    home.fails(two.into_iter().chain(["--all-or-nothing"]), 10, "cannot back up y");
     assert_eq!(home.archives(), [""; 0]);
     home.ok(BACKUP);
+}
+
+#[test]
+fn a_source_that_fails_leaves_the_others() {
+    let home = Home::with_repository();
+    let mut sources = vec!["backup"];
+    for (name, command) in [
+        ("a", "seq 1 1000"),
+        ("b", "echo b; echo why >&2; exit 7"),
+        ("c", "echo c"),
+        ("d", "kill -9 $$"),
+        ("e", "echo e"),
+    ] {
+        sources.extend(["--command", command, "--name", name]);
+    }
+    let failed = home.fails(sources, 23, "2 sources are missing in archive");
+    for text in [
+        "error: cannot back up b",
+        "exit status 7",
+        "    why\n",
+        "error: cannot back up d",
+        "left out of the archive",
+    ] {
+        assert!(failed.stderr.contains(text), "{text}: {failed:#?}");
+    }
+    assert!(!failed.stderr.contains("there is no archive"), "{failed:#?}");
+    for (name, bytes) in [("a", "1000\n"), ("c", "c\n"), ("e", "e\n")] {
+        let extracted = home.ok(["extract", "--archive", "latest", "--entry", name]);
+        assert!(extracted.ends_with(bytes), "{name}: {extracted}");
+    }
+    for name in ["b", "d"] {
+        home.fails(["extract", "--archive", "latest", "--entry", name], 12, "no entry named");
+    }
+    home.ok(["check", "--read-data"]);
 }
 
 #[test]
@@ -215,14 +253,14 @@ fn wrong_command_lines() {
 #[test]
 fn wrong_configurations() {
     let home = Home::with_repository();
-    let config = home.path("config/dbvault/config.toml");
+    let config = home.path("config/dbvault/config.yaml");
     let good = fs::read_to_string(&config).unwrap();
-    fs::write(&config, format!("{good}retention = 7\n")).unwrap();
-    home.fails(["list"], 22, "config.toml:3: unknown field `retention`");
-    fs::write(&config, "repository = \"repo\"\n").unwrap();
-    home.fails(["list"], 22, "repository is not an absolute path");
-    fs::write(&config, "repository = \n").unwrap();
-    home.fails(["list"], 22, "config.toml:1:");
+    fs::write(&config, format!("{good}retain: 7\n")).unwrap();
+    home.fails(["list"], 22, "config.yaml:4:1: unknown key retain");
+    fs::write(&config, "repositories: [repo]\n").unwrap();
+    home.fails(["list"], 22, "path is not an absolute path");
+    fs::write(&config, "repositories: [\n").unwrap();
+    home.fails(["list"], 22, "config.yaml:2:1");
 }
 
 #[test]

@@ -9,11 +9,11 @@
 
 mod cli_support;
 
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use cli_support::small_disk::SmallDisk;
 use cli_support::{Home, Run, run};
 use dbvault_testkit::dump_series::{DATABASE, DumpSeries};
 use dbvault_testkit::postgres_server::PostgresServer;
@@ -127,42 +127,11 @@ fn a_command_that_fails_is_no_archive() {
     home.ok(["backup", "--command", "seq 100000", "--name", "numbers"]);
 }
 
-/// A small file system of its own, gone with the value.
-struct SmallDisk<'a>(&'a Path);
-
-impl SmallDisk<'_> {
-    /// `None`, with a word in the summary, where this user may not mount.
-    fn mount<'a>(path: &'a Path, options: &str) -> Option<SmallDisk<'a>> {
-        std::fs::create_dir_all(path).unwrap();
-        if mount(path, options) {
-            return Some(SmallDisk(path));
-        }
-        println!("skipped: a_full_disk_is_no_archive: this user may not mount");
-        None
-    }
-
-    fn resize(&self, options: &str) {
-        assert!(mount(self.0, &format!("remount,{options}")));
-    }
-}
-
-fn mount(path: &Path, options: &str) -> bool {
-    let mut mount = Command::new("mount");
-    mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(path).stderr(Stdio::null());
-    mount.status().is_ok_and(|status| status.success())
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk_is_no_archive() {
     let home = Home::new();
     let path = home.path("disk");
-    let Some(disk) = SmallDisk::mount(&path, "size=24m") else { return };
+    let Some(disk) = SmallDisk::mount(&path, "size=24m", "a_full_disk_is_no_archive") else { return };
     home.ok(["init", "disk/repo", "--key-file", "key"]);
     home.ok(["backup", "--command", "seq 100000", "--name", "small"]);
     let before = home.archives();

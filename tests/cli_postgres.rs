@@ -98,9 +98,43 @@ fn a_restore_finds_the_server_that_the_entry_came_from() {
 #[test]
 fn a_database_that_is_not_there() {
     let (home, server) = (Home::with_repository(), with_users());
-    let missing = dbvault(&home, &server, "backup --postgres users --postgres nope");
+    let missing = dbvault(&home, &server, "backup --postgres nope");
     missing.assert_failure(13, "no such database: nope");
     assert_eq!(home.archives(), [""; 0]);
+    let partly = dbvault(&home, &server, "backup --postgres users --postgres nope");
+    partly.assert_failure(23, "no such database: nope");
+    let restored = dbvault(&home, &server, "restore --archive latest --database users --to again");
+    assert_eq!(restored.code, 0, "{restored:#?}");
+    dbvault(&home, &server, "restore --archive latest --database nope")
+        .assert_failure(12, "no entry named nope");
+}
+
+#[test]
+fn a_whole_server_moves_to_another_one() {
+    let (home, server) = (Home::with_repository(), with_users());
+    let sql =
+        "CREATE ROLE owner_of_all; CREATE DATABASE orders OWNER owner_of_all; CREATE DATABASE \"Odd name\"";
+    server.psql("postgres", sql).unwrap();
+    server
+        .psql("orders", "CREATE SCHEMA a AUTHORIZATION owner_of_all; CREATE TABLE a.t AS SELECT 1 AS x")
+        .unwrap();
+    let backup = dbvault(&home, &server, "backup --postgres all");
+    assert_eq!(backup.code, 0, "{backup:#?}");
+    let rows = |server: &PostgresServer| {
+        ["users", "orders", "Odd name"].map(|name| server.row_hashes(name).unwrap())
+    };
+    let before = rows(&server);
+    let other = PostgresServer::start().unwrap();
+    let restored = dbvault(&home, &other, "restore --archive latest --yes");
+    assert_eq!(restored.code, 0, "{restored:#?}");
+    assert!(
+        restored.stdout.contains("Restored users (1 table, 1000 rows) to PostgreSQL database users"),
+        "{restored:#?}"
+    );
+    assert_eq!(rows(&other), before);
+    let owner =
+        other.psql("postgres", "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'orders'");
+    assert_eq!(owner.unwrap().trim(), "owner_of_all");
 }
 
 #[test]

@@ -11,11 +11,12 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use dbvault_testkit::package::package_dir;
 use dbvault_testkit::postgres_server::PostgresServer;
 
 /// README.md, CHANGELOG.md and the documents below docs, with their text.
 fn documents() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = package_dir();
     let below = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let mut paths: Vec<PathBuf> =
         below.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
@@ -98,7 +99,7 @@ fn what_the_documents_show_works() {
 
 #[test]
 fn make_targets_that_are_named_exist() {
-    let makefile = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Makefile")).unwrap();
+    let makefile = fs::read_to_string(package_dir().join("Makefile")).unwrap();
     for (path, text) in documents() {
         // In code only: "`make x`", or a line of a block that begins with "make x".
         let starts = text.match_indices("make ").filter(|(at, _)| text[..*at].ends_with(['`', '\n']));

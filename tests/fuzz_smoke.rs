@@ -2,18 +2,22 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test: its helpers may panic, and say why")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[path = "../fuzz/src/targets.rs"]
 #[allow(unreachable_pub, reason = "public for the programs in fuzz/")]
 mod targets;
 
+// Where the targets look for it.
+use dbvault_jobs::retention;
 use targets::{TARGETS, Target};
+
+use dbvault_testkit::package::package_dir;
 
 const MUTATIONS: u32 = 20_000;
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
+    package_dir().join("fuzz")
 }
 
 /// Small numbers that look random (xorshift; Marsaglia, "Xorshift RNGs", 2003).
@@ -112,6 +116,6 @@ macro_rules! smoke_tests {
 }
 
 smoke_tests!(
-    chunk_list config delta entry_table index_segment key_slot manifest names object pack pack_directory pgdump
-    record
+    chunk_list config contents delta entry_table file_table index_segment key_slot manifest names object pack pack_directory
+    parity pgdump record retention
 );

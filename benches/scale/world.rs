@@ -184,6 +184,7 @@ impl Maker {
             entry_count: 1,
             sizes,
             comment: None,
+            failed: Vec::new(),
         };
         self.put_sealed(&format!("archives/{session}"), ObjectKind::Archive, &manifest.encode())
     }
@@ -248,7 +249,8 @@ impl Maker {
             attributes: Default::default(),
         };
         let (sizes, report) = (Sizes::default(), EntryReport::default());
-        let table = encode_entries(&[EntryRecord { meta, stream, sizes, duration_ms: 1, report }]);
+        let table =
+            encode_entries(&[EntryRecord { meta, stream, sizes, duration_ms: 1, report, table: None }]);
         let bytes = table.len() as u64;
         let root = store(table)?;
         let pack = pack.finish()?;

@@ -1,11 +1,12 @@
 //! What every command needs: the options that all share, the repository, its secrets, and how to speak.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use dbvault_format::key_slot::{Secret, SlotKind};
-use dbvault_jobs::config::{self, Config};
+use dbvault_jobs::config::Config;
 use dbvault_jobs::place::{self, Place};
 use dbvault_jobs::secrets::Places;
 use dbvault_jobs::unlock::{self, Unlocked};
@@ -14,12 +15,14 @@ use dbvault_repo::{Client, Repository};
 use zeroize::Zeroizing;
 
 use crate::args::Global;
+use crate::configuration::{self, Meant};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::prompt::Terminal;
 use crate::report;
 use crate::signals::Signals;
 use crate::style::Style;
+use crate::supervision::Supervised;
 
 /// Environment variable of the passphrase; see [`Places::from_environment`].
 const PASSPHRASE: &str = "DBVAULT_PASSPHRASE";
@@ -31,7 +34,11 @@ pub(crate) struct Context {
     /// The options that all commands share.
     pub(crate) global: Global,
     style: Style,
+    pub(crate) signals: Signals,
     interrupt: Arc<AtomicBool>,
+    /// What the command and those around it tell each other.
+    pub(crate) supervised: Supervised,
+    configs: OnceCell<Vec<Config>>,
 }
 
 /// Which secrets may open the repository.
@@ -45,7 +52,14 @@ pub(crate) enum Accept {
 
 impl Context {
     pub(crate) fn new(global: Global, style: Style, signals: &Signals) -> Context {
-        Context { global, style, interrupt: signals.interrupt() }
+        Context {
+            global,
+            style,
+            signals: signals.clone(),
+            interrupt: signals.interrupt(),
+            supervised: Supervised::default(),
+            configs: OnceCell::new(),
+        }
     }
 
     /// Set once the user wants the command to end.
@@ -58,17 +72,52 @@ impl Context {
         Ok(client::local(self.interrupt())?)
     }
 
-    /// The repository that is meant, not looked at yet, and what the configuration says of it.
-    pub(crate) fn place_named(&self) -> Result<(PathBuf, Config)> {
-        let given = self.global.repo.clone().filter(|path| !path.as_os_str().is_empty());
-        let config = Config::load(&config::path()?)?;
-        match (given, config.repository.clone()) {
-            (Some(given), Some(default)) if same_place(&given, &default) => Ok((given, config)),
-            // What the configuration says of keys is about its own repository.
-            (Some(given), _) => Ok((given, Config::default())),
-            (None, Some(default)) => Ok((default, config)),
-            (None, None) => Err(Job::RepositoryUnnamed.into()),
+    /// The configurations, one for each file that is meant; read once.
+    pub(crate) fn configs(&self) -> Result<&[Config]> {
+        if let Some(configs) = self.configs.get() {
+            return Ok(configs);
         }
+        let configs = configuration::load(&self.global)?;
+        Ok(self.configs.get_or_init(|| configs))
+    }
+
+    /// What `--repo` says.
+    pub(crate) fn repo_given(&self) -> Option<&Path> {
+        self.global.repo.as_deref().filter(|path| !path.as_os_str().is_empty())
+    }
+
+    /// The repositories that are meant, not looked at yet, and what the configuration says of each.
+    pub(crate) fn places_named(&self) -> Result<Vec<Meant>> {
+        Ok(configuration::meant(self.repo_given(), self.configs()?))
+    }
+
+    /// The repository that is meant, where only one can be.
+    pub(crate) fn place_named(&self) -> Result<Meant> {
+        configuration::only(self.places_named()?)
+    }
+
+    /// Does `work` to each repository that is meant. One that fails does not stop the others: the first error is given
+    /// back, the others are shown.
+    pub(crate) fn each_place(&self, mut work: impl FnMut(&Meant) -> Result<()>) -> Result<()> {
+        let places = self.places_named()?;
+        if places.is_empty() {
+            return Err(Job::RepositoryUnnamed.into());
+        }
+        let mut outcome = Ok(());
+        for place in places.iter().filter(|(path, _)| !self.leaves_out(path)) {
+            if places.len() > 1 {
+                self.note(&format!("Repository {}:", place.0.display()));
+            }
+            match (work(place), &outcome) {
+                (Ok(()), _) => {}
+                (Err(error), Ok(())) => outcome = Err(error),
+                (Err(error), Err(_)) => self.failure(&error),
+            }
+            if self.interrupt.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        outcome
     }
 
     /// Opens the repository.
@@ -78,30 +127,60 @@ impl Context {
 
     /// Opens the repository and tells where the secret came from.
     pub(crate) fn unlock(&self, accept: Accept) -> Result<Unlocked> {
-        let (path, config) = self.place_named()?;
+        self.unlock_place(self.place_named()?, accept)
+    }
+
+    /// Opens one of several repositories.
+    pub(crate) fn unlock_place(&self, (path, config): Meant, accept: Accept) -> Result<Unlocked> {
         let place = place::find(&path)?;
-        let secrets = self.secrets(&place, config, accept)?;
+        let secrets = self.secrets(&place, config, accept, (PASSPHRASE, self.key_file()))?;
+        self.unlock_with(&place, &secrets)
+    }
+
+    /// Opens a second repository, a path or a label. What the first one is opened with is not for it: its secret comes from
+    /// `key_file`, from what the configuration says of it, or from the variable `variable` and its kin.
+    pub(crate) fn unlock_other(
+        &self,
+        named: &Path,
+        key_file: Option<PathBuf>,
+        variable: &str,
+    ) -> Result<Unlocked> {
+        let (path, config) = configuration::only(configuration::meant(Some(named), self.configs()?))?;
+        let place = place::find(&path)?;
+        let key_file = key_file.filter(|path| !path.as_os_str().is_empty());
+        let secrets = self.secrets(&place, config, Accept::Any, (variable, key_file))?;
+        self.unlock_with(&place, &secrets)
+    }
+
+    fn unlock_with(&self, place: &Place, secrets: &Places) -> Result<Unlocked> {
         let location = place.storage.location();
         let asked = format!("Passphrase for {location}: ");
         let mut prompt = || self.ask_passphrase(&asked);
         let mut wrong = || self.warning("wrong passphrase, try again");
-        Ok(unlock::unlock(&place, &self.client()?, &secrets, &mut prompt, &mut wrong)?)
+        Ok(unlock::unlock(place, &self.client()?, secrets, &mut prompt, &mut wrong)?)
     }
 
-    /// Places to look for the secret of a repository.
-    fn secrets(&self, place: &Place, config: Config, accept: Accept) -> Result<Places> {
-        let mut secrets = Places::from_environment(PASSPHRASE, &self.interrupt);
+    /// Places to look for the secret of a repository: `variable` is that of its passphrase, `key_file` is given.
+    fn secrets(
+        &self,
+        place: &Place,
+        config: Config,
+        accept: Accept,
+        (variable, key_file): (&str, Option<PathBuf>),
+    ) -> Result<Places> {
+        let mut secrets = Places::from_environment(variable, &self.interrupt);
         let fits = |kind| place.slot_kinds.contains(&kind);
         if accept == Accept::Passphrase && !fits(SlotKind::Passphrase) {
             return Err(Job::NotAPassphrase { kind: SlotKind::KeyFile }.into());
         }
         if accept == Accept::Any {
             let configured = config.key_file.filter(|_| fits(SlotKind::KeyFile));
-            secrets.key_file = self.key_file().or(configured);
+            secrets.key_file = key_file.or(configured);
         }
-        if secrets.passphrase_command.is_none() {
+        if secrets.passphrase_command.is_none() && config.passphrase.is_none() {
             secrets.passphrase_command = config.passphrase_command.map(Into::into);
         }
+        secrets.configured = config.passphrase;
         if let Some(path) = &secrets.key_file {
             self.warn_of_readers(path);
         }
@@ -190,18 +269,15 @@ impl Context {
         report::warning(text, self.style);
     }
 
+    /// Tells of an error that does not end the command.
+    pub(crate) fn failure(&self, error: &Error) {
+        report::error(error, self.style);
+    }
+
     fn warn_of_readers(&self, path: &Path) {
         if key_file::readable_by_others(path) {
             self.warning(&format!("others than its owner may read {}", path.display()));
         }
-    }
-}
-
-/// True where both paths lead to one directory.
-fn same_place(one: &Path, other: &Path) -> bool {
-    match (one.canonicalize(), other.canonicalize()) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => one == other,
     }
 }
 

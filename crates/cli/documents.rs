@@ -2,7 +2,9 @@
 
 use dbvault_format::manifest::{ArchiveManifest, EntryRecord, Sizes};
 use dbvault_jobs::restore::RestoredEntry;
-use dbvault_repo::{ArchiveInfo, CheckReport, Repository, SlotInfo};
+use dbvault_repo::{
+    ArchiveInfo, CheckReport, DamagedEntry, Finding, Proof, RepairReport, Repository, ScrubReport, SlotInfo,
+};
 use serde_json::{Map, Value, json};
 
 use crate::output::utc_time;
@@ -15,8 +17,22 @@ pub(crate) fn repository(repository: &Repository) -> Value {
 /// An archive, deleted or not.
 pub(crate) fn archive_info(info: &ArchiveInfo) -> Value {
     let mut document = archive(&info.manifest);
+    document["tags"] = info.remarks.tags.iter().cloned().collect();
+    document["protected"] = info.remarks.protected.into();
+    document["proofs"] = info.remarks.proofs.values().map(proof).collect();
     document["deleted"] = info.deleted_ms.map_or(Value::Null, utc_time);
     document
+}
+
+/// What a drill found of an entry.
+pub(crate) fn proof(proof: &Proof) -> Value {
+    json!({
+        "entry": proof.entry,
+        "proven": utc_time(proof.proven_ms),
+        "ok": proof.ok,
+        "detail": proof.detail,
+        "rows": proof.rows,
+    })
 }
 
 /// An archive without its entries.
@@ -31,6 +47,12 @@ pub(crate) fn archive(manifest: &ArchiveManifest) -> Value {
         "program_version": manifest.program_version,
         "entry_count": manifest.entry_count,
         "comment": manifest.comment,
+        "complete": manifest.is_complete(),
+        "failed": manifest
+            .failed
+            .iter()
+            .map(|failed| json!({ "name": failed.name, "reason": failed.reason }))
+            .collect::<Value>(),
     });
     extend(&mut document, sizes(&manifest.sizes));
     document
@@ -72,24 +94,69 @@ pub(crate) fn restored(entry: &RestoredEntry) -> Value {
 
 /// What a check found.
 pub(crate) fn check_report(report: &CheckReport) -> Value {
-    let findings = report.findings.iter();
-    let damage = report.damage.iter();
     json!({
         "clean": report.clean(),
         "archives": report.archives,
         "packs": report.packs,
         "pack_bytes": report.pack_bytes,
+        "packs_read": report.packs_read,
+        "bytes_read": report.bytes_read,
+        "part": report.part.map(|(number, of)| json!([number, of])),
         "chunks": report.chunks,
-        "findings": findings
-            .map(|finding| json!({ "object": finding.object, "problem": finding.problem }))
-            .collect::<Value>(),
-        "damage": damage
-            .map(|entry| {
-                let ranges = entry.ranges.iter().map(|range| json!([range.start, range.end]));
-                json!({ "archive": entry.archive, "entry": entry.entry, "ranges": ranges.collect::<Value>() })
-            })
-            .collect::<Value>(),
+        "findings": findings(&report.findings),
+        "damage": damage(&report.damage),
+        "notes": findings(&report.notes),
     })
+}
+
+/// What a check without a key found.
+pub(crate) fn scrub_report(report: &ScrubReport) -> Value {
+    json!({
+        "clean": report.findings.is_empty(),
+        "objects": report.objects,
+        "packs": report.packs,
+        "pack_bytes": report.pack_bytes,
+        "findings": findings(&report.findings),
+    })
+}
+
+/// What a repair found and did.
+pub(crate) fn repair_report(report: &RepairReport, dry_run: bool) -> Value {
+    json!({
+        "dry_run": dry_run,
+        "findings": findings(&report.findings),
+        "quarantined": report.quarantined,
+        "restored": report.restored,
+        "left": findings(&report.left),
+        "root": report.root,
+        "listed_packs": report.listed_packs,
+        "saved_records": report.saved_records,
+        "lost_records": report.lost_records,
+        "parity_added": report.parity_added,
+        "damage": damage(&report.damage),
+    })
+}
+
+fn findings(findings: &[Finding]) -> Value {
+    findings.iter().map(|finding| json!({ "object": finding.object, "problem": finding.problem })).collect()
+}
+
+fn damage(entries: &[DamagedEntry]) -> Value {
+    let each = entries.iter().map(|entry| {
+        let ranges: Value = entry.ranges.iter().map(|range| json!([range.start, range.end])).collect();
+        let mut document = json!({ "archive": entry.archive, "entry": entry.entry, "ranges": ranges });
+        if entry.table || entry.file_count > 0 {
+            let paths = entry.files.iter().map(|path| String::from_utf8_lossy(path).into_owned());
+            let files = json!({
+                "file_table": entry.table,
+                "files": paths.collect::<Vec<_>>(),
+                "file_count": entry.file_count,
+            });
+            extend(&mut document, files);
+        }
+        document
+    });
+    each.collect()
 }
 
 /// A key slot.

@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod configuration;
 mod context;
 mod documents;
 mod error;
@@ -14,6 +15,8 @@ mod report;
 mod sanitize;
 mod signals;
 mod style;
+mod supervision;
+mod transcript;
 
 use clap::Parser;
 
@@ -35,6 +38,7 @@ fn main() -> std::process::ExitCode {
     });
     let code = match outcome {
         Ok(()) => ExitCode::Success,
+        Err(error::Error::CommandEnded { status }) => return status.into(),
         Err(error) => {
             report::error(&error, style);
             ExitCode::of(&error)

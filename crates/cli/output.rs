@@ -8,13 +8,14 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::sanitize;
+use crate::{sanitize, transcript};
 
 /// Size asked for a pipe on standard output, bytes; the kernel's default is 64 KiB.
 const PIPE_BYTES: usize = 1 << 20;
 
 /// Writes `text` to standard output.
 pub(crate) fn text(text: &str) -> Result<()> {
+    transcript::add(text);
     bytes(text.as_bytes())
 }
 

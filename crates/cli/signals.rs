@@ -1,33 +1,61 @@
 //! Ctrl-C and its kin: the first sets a flag and the command ends cleanly, the second ends the process at once.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::{SigId, flag, low_level};
 
 use crate::error::Error;
 use crate::exit_code::ExitCode;
 
 /// What signals have come.
+#[derive(Clone)]
 pub(crate) struct Signals {
     interrupt: Arc<AtomicBool>,
     last: Arc<AtomicUsize>,
+    /// What is done at Ctrl-C.
+    at_ctrl_c: Arc<Mutex<Vec<SigId>>>,
 }
 
 impl Signals {
     /// Listens from now on.
     pub(crate) fn install() -> io::Result<Signals> {
         let (interrupt, last) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            // In this order: the one that sets the flag must not be the one that finds it set.
-            let code = ExitCode::of_signal(signal).number();
-            flag::register_conditional_shutdown(signal, code.into(), interrupt.clone())?;
-            flag::register(signal, interrupt.clone())?;
-            flag::register_usize(signal, last.clone(), usize::try_from(signal).unwrap_or(0))?;
+        let signals = Signals { interrupt, last, at_ctrl_c: Arc::default() };
+        for signal in [SIGTERM, SIGHUP] {
+            signals.listen(signal)?;
         }
-        Ok(Signals { interrupt, last })
+        signals.listen_for_ctrl_c()?;
+        Ok(signals)
+    }
+
+    fn listen(&self, signal: i32) -> io::Result<[SigId; 3]> {
+        // In this order: the one that sets the flag must not be the one that finds it set.
+        let code = ExitCode::of_signal(signal).number();
+        Ok([
+            flag::register_conditional_shutdown(signal, code.into(), self.interrupt.clone())?,
+            flag::register(signal, self.interrupt.clone())?,
+            flag::register_usize(signal, self.last.clone(), usize::try_from(signal).unwrap_or(0))?,
+        ])
+    }
+
+    fn listen_for_ctrl_c(&self) -> io::Result<()> {
+        let ids = self.listen(SIGINT)?;
+        self.at_ctrl_c.lock().unwrap_or_else(PoisonError::into_inner).extend(ids);
+        Ok(())
+    }
+
+    /// Leaves Ctrl-C to a program that has the terminal while `run` runs it.
+    pub(crate) fn without_ctrl_c<T>(&self, run: impl FnOnce() -> T) -> io::Result<T> {
+        // What no action is left for is ignored, not done by default.
+        let ids = std::mem::take(&mut *self.at_ctrl_c.lock().unwrap_or_else(PoisonError::into_inner));
+        for id in ids {
+            low_level::unregister(id);
+        }
+        let done = run();
+        self.listen_for_ctrl_c().map(|()| done)
     }
 
     /// Set once a signal has come.

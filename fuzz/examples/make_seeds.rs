@@ -11,12 +11,13 @@ use dbvault_format::chunk_list::{ChunkListBuilder, Item, StreamRef};
 use dbvault_format::compress::{Codec, DeltaEncoder, Encoder, LEVEL_DEFAULT};
 use dbvault_format::config::{self, RepoParams};
 use dbvault_format::entry::{EntryKind, EntryMeta, EntryReport, Grid, attribute};
+use dbvault_format::file_table::{DeviceNumber, Extent, FileKind, FileRecord, FileTime, Xattr};
 use dbvault_format::header::HEADER_BYTES;
 use dbvault_format::id::{ChunkId, PackName};
 use dbvault_format::index_segment::{IndexSegment, PackListing};
 use dbvault_format::key_slot::{self, KdfWork, SlotNote};
 use dbvault_format::keys::MasterKey;
-use dbvault_format::manifest::{ArchiveManifest, EntryRecord, Fence, Sizes, encode_entries};
+use dbvault_format::manifest::{ArchiveManifest, EntryRecord, FailedEntry, Fence, Sizes, encode_entries};
 use dbvault_format::object::to_cbor;
 use dbvault_format::pack::{ChunkEntry, PackBuilder};
 use dbvault_format::root::{Condemned, Root};
@@ -89,6 +90,7 @@ fn archives() {
         entry_count: 2,
         sizes,
         comment: Some("before the upgrade".into()),
+        failed: vec![FailedEntry { name: "orders".into(), reason: "no such database".into() }],
     };
     write("manifest", "nightly", &manifest.encode());
 
@@ -103,12 +105,57 @@ fn archives() {
         sizes,
         duration_ms: 9,
         report: EntryReport { attributes: [].into(), warnings: vec!["careful".into()] },
+        table: None,
     };
     let entries = [
         entry("users", EntryKind::Postgresql, Grid::Content),
         entry("app.db", EntryKind::Sqlite, Grid::Fixed(16384)),
     ];
     write("entry_table", "two", &[&[2], &encode_entries(&entries)[..]].concat());
+    write("file_table", "tree", &tree().concat());
+}
+
+/// The file table of a tree with something of everything.
+fn tree() -> Vec<Vec<u8>> {
+    let record = |path: &[u8], kind| FileRecord {
+        path: path.to_vec().into(),
+        kind,
+        mode: 0o644,
+        uid: 0,
+        gid: 1000,
+        user: Some("root".into()),
+        group: None,
+        modified: FileTime { seconds: 1_700_000_000, nanoseconds: 5 },
+        size_bytes: 0,
+        gap_bytes: 0,
+        extents: None,
+        target: None,
+        same_as: None,
+        device: None,
+        xattrs: Vec::new(),
+        flags: 0,
+        changed: FileTime { seconds: -1, nanoseconds: 999_999_999 },
+        inode: 7,
+    };
+    let file = |path, size_bytes| FileRecord { size_bytes, ..record(path, FileKind::Regular) };
+    let note = Xattr { name: b"user.note".to_vec().into(), value: vec![0, 255].into() };
+    let extent = |offset, bytes| Extent { offset, bytes };
+    let device = Some(DeviceNumber { major: 8, minor: 1 });
+    let files = [
+        record(b"", FileKind::Directory),
+        FileRecord { mode: 0o1777, ..record(b"a", FileKind::Directory) },
+        FileRecord { xattrs: vec![note], gap_bytes: 5, ..file(b"a/b", 10) },
+        FileRecord { same_as: Some(b"a/b".to_vec().into()), ..file(b"a/c", 10) },
+        FileRecord { device, ..record(b"a/disk", FileKind::BlockDevice) },
+        FileRecord { extents: Some(vec![extent(4096, 10), extent(8192, 1)]), ..file(b"a/sparse \xff", 9000) },
+        FileRecord {
+            target: Some(b"../x".to_vec().into()),
+            size_bytes: 4,
+            ..record(b"l", FileKind::Symlink)
+        },
+        FileRecord { flags: 16, ..record(b"pipe", FileKind::Fifo) },
+    ];
+    files.iter().map(FileRecord::encode).collect()
 }
 
 fn chunk_entries() -> Vec<ChunkEntry> {
@@ -145,6 +192,15 @@ fn chunks() {
         builder.append(entry, b"stored form").expect("a record");
     }
     write("pack", "three", &builder.finish().expect("a pack").bytes);
+
+    let pack: Vec<u8> = (0..1500u32).flat_map(|n| (n * n).to_le_bytes()).take(1500).collect();
+    let name = PackName(*blake3::hash(&pack).as_bytes());
+    let parity = dbvault_format::parity::encode(&name, &pack, 10).expect("parity");
+    let mut damaged = pack.clone();
+    damaged[700] ^= 1;
+    let length = &(pack.len() as u16).to_le_bytes()[..];
+    write("parity", "whole", &[length, &pack, &parity].concat());
+    write("parity", "damaged", &[length, &damaged, &parity].concat());
 
     let base = "INSERT INTO users VALUES (17, 'somebody');\n".repeat(20).into_bytes();
     let mut plain = base.clone();

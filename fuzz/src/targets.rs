@@ -6,11 +6,17 @@
 //!
 //! On stable, `tests/fuzz_smoke.rs` runs the same functions over `fuzz/seeds` and some thousand mutations of them.
 
+use std::io;
+use std::sync::Arc;
+
+use dbvault_dump::{Contents, CustomFormatChecker, Format, Part, PlainScanner};
 use dbvault_format::bytes::{Reader, put_varint};
 use dbvault_format::chunk_list::{self, ChunkListBuilder, Item};
 use dbvault_format::chunker::Chunker;
 use dbvault_format::compress::{Codec, Decoder, DeltaEncoder, LEVEL_DEFAULT};
 use dbvault_format::config;
+use dbvault_format::entry::EntryKind;
+use dbvault_format::file_table::{FileTableOrder, decode_record};
 use dbvault_format::header::{HEADER_BYTES, Header, ObjectKind};
 use dbvault_format::id::{ChunkId, PackName, RepoId, Salt, SessionId, SlotId};
 use dbvault_format::index_segment::IndexSegment;
@@ -19,23 +25,29 @@ use dbvault_format::keys::{MasterKey, PurposeKey, context};
 use dbvault_format::manifest::{self, ArchiveManifest, Fence};
 use dbvault_format::object::{Place, from_cbor, open_object, seal_object, to_cbor};
 use dbvault_format::pack::{self, ChunkEntry, PackBuilder, PackShape, RecordOpener};
+use dbvault_format::parity::{self, Parity};
 use dbvault_format::root::{Condemned, Root};
 use dbvault_format::seal::{Sealer, TAG_BYTES};
 use dbvault_format::session::SessionRecord;
 use dbvault_format::trash::TrashMark;
-use dbvault_source::pgdump_format::CustomFormatChecker;
 use dbvault_source::{PostgresOptions, PostgresSource};
 use dbvault_storage::Key;
+use jiff::Timestamp;
+use jiff::tz::{self, TimeZone};
+
+use crate::retention::{Candidate, Rules, Why, decide};
 
 /// A target: takes any bytes, and tells whether they were accepted.
 pub type Target = fn(&[u8]) -> bool;
 
 /// All targets by name. Each has seeds in `fuzz/seeds/<name>` and a program in `fuzz/fuzz_targets/<name>.rs`.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 17] = [
     ("chunk_list", chunk_list),
     ("config", config),
+    ("contents", contents),
     ("delta", delta),
     ("entry_table", entry_table),
+    ("file_table", file_table),
     ("index_segment", index_segment),
     ("key_slot", key_slot),
     ("manifest", manifest),
@@ -43,8 +55,10 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("object", object),
     ("pack", pack),
     ("pack_directory", pack_directory),
+    ("parity", parity),
     ("pgdump", pgdump),
     ("record", record),
+    ("retention", retention),
 ];
 
 /// The repository that all inputs belong to.
@@ -159,6 +173,20 @@ pub fn entry_table(data: &[u8]) -> bool {
     true
 }
 
+/// File tables: records one after the other, in order, up to the end of the input.
+pub fn file_table(data: &[u8]) -> bool {
+    let (mut rest, mut order) = (data, FileTableOrder::default());
+    while let Ok(Some((record, len))) = decode_record(rest) {
+        assert_eq!(record.validate(), Ok(()));
+        let again = record.encode();
+        assert_eq!(decode_record(&again), Ok(Some((record.clone(), again.len()))));
+        let Ok(content) = order.next(&record) else { return false };
+        assert_eq!(content.end - content.start, record.content_bytes());
+        rest = &rest[len..];
+    }
+    rest.is_empty() && !data.is_empty()
+}
+
 /// Chunk lists: a node, behind the eight bytes of the length it is expected to stand for; then the input as the
 /// lengths of a stream's chunks.
 pub fn chunk_list(data: &[u8]) -> bool {
@@ -235,6 +263,30 @@ pub fn pack(data: &[u8]) -> bool {
     shape.is_ok()
 }
 
+/// Parity: two bytes length of a pack, the pack, damaged as it may be, then its parity object. Then there and back.
+pub fn parity(data: &[u8]) -> bool {
+    let Some((head, rest)) = data.split_at_checked(2) else { return false };
+    let (pack, object) = rest.split_at(usize::from(u16::from_le_bytes([head[0], head[1]])).min(rest.len()));
+    let hash_of = |bytes: &[u8]| PackName(*blake3::hash(bytes).as_bytes());
+
+    if !pack.is_empty() {
+        let (name, mut damaged) = (hash_of(pack), pack.to_vec());
+        let made = parity::encode(&name, pack, 1 + head[0] % 100).expect("any pack has parity");
+        let made = Parity::decode(&name, &made).expect("what was made is read");
+        assert!(made.is_whole() && made.pack_bytes() == pack.len());
+        damaged[usize::from(head[1]) % pack.len()] ^= 1 << (head[0] % 8);
+        assert_eq!(made.restore(&name, &damaged).as_deref(), Ok(pack), "one damaged shard");
+    }
+
+    let name = object.get(16..HEADER_BYTES).and_then(|salt| salt.try_into().ok()).map(PackName);
+    let Some(Ok(parity)) = name.map(|name| Parity::decode(&name, object)) else { return false };
+    let restored = name.and_then(|name| parity.restore(&name, pack).ok().zip(Some(name)));
+    restored.is_none_or(|(bytes, name)| {
+        assert_eq!(hash_of(&bytes), name, "wrong bytes came out");
+        true
+    })
+}
+
 /// Directories of packs, behind their seal.
 pub fn pack_directory(data: &[u8]) -> bool {
     let header = Header { kind: ObjectKind::Pack, salt: SALT }.encode();
@@ -301,6 +353,32 @@ pub fn delta(data: &[u8]) -> bool {
     decoded.is_ok_and(|plain| plain.len() == plain_len)
 }
 
+/// Tables in dumps, and their rows in every form; and what follows plain dumps does not depend on the pieces they come in.
+pub fn contents(data: &[u8]) -> bool {
+    let scan = |piece: usize| {
+        let mut scanner = PlainScanner::default();
+        data.chunks(piece).for_each(|bytes| scanner.feed(bytes));
+        (scanner.data_blocks().to_vec(), scanner.row_counts().clone())
+    };
+    assert_eq!(scan(data.len().max(1)), scan(1 + data.len() % 7));
+
+    let bytes = Arc::new(data.to_vec());
+    let (name, kind, attributes) = ("fuzzed".to_owned(), EntryKind::File, Default::default());
+    let Ok(contents) = Contents::open(vec![Part { name, kind, attributes, bytes }]) else { return false };
+    contents.schema_sql();
+    for table in contents.tables() {
+        contents.entries_of(table);
+        contents.needs_of(table);
+        let _ = contents.extents(table);
+        for format in [Format::Copy, Format::Csv { header: true }, Format::Sql] {
+            if let Ok(mut rows) = contents.rows(table, format) {
+                let _ = io::copy(&mut rows, &mut io::sink());
+            }
+        }
+    }
+    !contents.tables().is_empty()
+}
+
 /// Dumps of PostgreSQL: what is said of one does not depend on the pieces it comes in.
 pub fn pgdump(data: &[u8]) -> bool {
     let piece = 1 + data.iter().map(|byte| usize::from(*byte)).sum::<usize>() % 97;
@@ -329,4 +407,57 @@ pub fn names(data: &[u8]) -> bool {
         "{text:?} escapes"
     );
     true
+}
+
+/// Retention: one byte for each rule, one for the time zone, eight for the time it is, then twelve for each archive.
+/// What no rule may drop stays.
+pub fn retention(data: &[u8]) -> bool {
+    let Some((head, rest)) = data.split_at_checked(16) else { return false };
+    let number = |bytes: &[u8]| i64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+    let [within, last, hourly, daily, weekly, monthly, yearly, zone] = std::array::from_fn(|at| head[at]);
+    let rules = Rules {
+        within_ms: (within > 0).then(|| i64::from(within) << 28),
+        last: last.into(),
+        hourly: hourly.into(),
+        daily: daily.into(),
+        weekly: weekly.into(),
+        monthly: monthly.into(),
+        yearly: yearly.into(),
+    };
+    let now = Timestamp::from_millisecond(number(&head[8..])).unwrap_or(Timestamp::MAX);
+    let zone = TimeZone::fixed(tz::offset((zone % 25) as i8 - 12));
+    let archives: Vec<Candidate<usize>> = rest.chunks_exact(12).enumerate().map(candidate).collect();
+    let verdicts = decide(&archives, &rules, now, &zone);
+    assert_eq!(verdicts.len(), archives.len());
+    for (archive, verdict) in archives.iter().zip(&verdicts) {
+        let future = archive.started_ms > now.as_millisecond();
+        assert!(verdict.is_some() || (archive.good && !archive.protected && !future), "{archive:?}");
+        // Of several of the same moment one is enough.
+        let newer = |other: &&Candidate<usize>| {
+            let judged = other.good && other.started_ms <= now.as_millisecond();
+            judged && other.series == archive.series && other.started_ms >= archive.started_ms
+        };
+        let newest = archives.iter().filter(newer).all(|other| other.started_ms == archive.started_ms);
+        let kept = |other: &Candidate<usize>| verdicts[other.id].is_some_and(|why| why != Why::Future);
+        let one_is_kept = archives.iter().filter(newer).any(kept);
+        assert!(
+            !archive.good || future || !newest || one_is_kept,
+            "{archive:?} and its like are all dropped"
+        );
+    }
+    !archives.is_empty()
+}
+
+/// Eight bytes when, one which series, one what it is, two spare ones.
+fn candidate((id, bytes): (usize, &[u8])) -> Candidate<usize> {
+    let (time, rest) = bytes.split_at(8);
+    Candidate {
+        id,
+        series: (rest[0] % 3).to_string(),
+        started_ms: i64::from_le_bytes(time.try_into().expect("eight bytes")),
+        protected: rest[1] & 1 == 1,
+        good: rest[1] & 2 == 0,
+        complete: rest[1] & 8 == 0,
+        tagged: rest[1] & 4 == 4,
+    }
 }

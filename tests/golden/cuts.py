@@ -103,7 +103,7 @@ def main():
                 chunk, at = stream[at : at + length], at + length
                 chunk_id = reader.mac(repository.chunk_id_key, chunk)
                 reader.need(chunk_id in repository.where, f"{manifest[1]}, {entry[0][0]}: cut at {at}")
-                listed = repository.where[chunk_id][4].features
+                listed = repository.where[chunk_id][0][4].features
                 reader.need(listed == similarity.features(chunk), "super-features")
                 compared += 1
     print(f"{compared} chunks are cut and described as the repository says")

@@ -30,7 +30,7 @@ const FENCED_MS: i64 = 1_700_000_000_000;
 const ROWS: u64 = 4_000;
 
 /// Numbers that look random and are the same for ever (SplitMix64, Steele et al., OOPSLA 2014).
-struct Numbers(u64);
+pub(super) struct Numbers(pub(super) u64);
 
 impl Numbers {
     fn next(&mut self) -> u64 {
@@ -41,7 +41,7 @@ impl Numbers {
         mixed ^ mixed >> 31
     }
 
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
+    pub(super) fn bytes(&mut self, len: usize) -> Vec<u8> {
         let words = std::iter::repeat_with(|| self.next().to_le_bytes()).take(len.div_ceil(8));
         words.flatten().take(len).collect()
     }
@@ -77,7 +77,7 @@ fn long_list() -> Vec<u8> {
     (0..2_500).flat_map(|_| pieces[(numbers.next() % 60) as usize].clone()).collect()
 }
 
-fn meta(name: &str, kind: EntryKind, grid: Grid, attributes: &[(&str, &str)]) -> EntryMeta {
+pub(super) fn meta(name: &str, kind: EntryKind, grid: Grid, attributes: &[(&str, &str)]) -> EntryMeta {
     let attributes: BTreeMap<String, String> =
         attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     EntryMeta { name: name.into(), kind, grid, attributes }
@@ -142,7 +142,7 @@ pub(super) fn make(place: &Path, cache: &Path, key_file: &Secret, passphrase: &S
     repo.delete_archive(&day_3).unwrap();
 
     let options = |name: &str| BackupOptions { archive_name: name.into(), comment: None };
-    let mut interrupted = repo.begin_backup(options("interrupted"), Arc::new(NoMonitor)).unwrap();
+    let interrupted = repo.begin_backup(options("interrupted"), Arc::new(NoMonitor)).unwrap();
     for (meta, bytes) in known_streams().into_iter().skip(3) {
         let _never_finished = interrupted.add_entry(meta, &mut bytes.as_slice()).unwrap();
     }

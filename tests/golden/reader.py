@@ -3,7 +3,8 @@
 
     reader.py (--key-file FILE | --passphrase TEXT) REPOSITORY OUT
 
-Writes every entry of every archive, deleted ones too, to OUT/<archive>/<entry>. Written from docs/format.md, to
+Writes every entry of every archive, deleted ones too, to OUT/<archive>/<entry>; of a tree of files OUT/<archive>/<entry>.sums
+as well, a line for each file: BLAKE3 of its content, its kind, and its path in hexadecimal. Written from docs/format.md, to
 show that the document is enough; it holds everything in memory and cares for nothing but being right.
 Needs: pip install blake3 cryptography argon2-cffi zstandard
 """
@@ -24,6 +25,8 @@ CONFIG, KEY_SLOT, PACK, INDEX, SESSION, ARCHIVE, FENCE, TRASH, CONDEMNED, ROOT =
 RAW, ZSTD, DELTA = range(3)
 PASSPHRASE_SLOT, KEY_FILE_SLOT = 1, 2
 CHUNK_BYTES_MAX, DEPTH_MAX, LEVELS_MAX = 16 << 20, 31, 8
+TREE, REGULAR, DIRECTORY = 10, 0, 1
+RECORD_BYTES_MAX, PATH_BYTES_MAX = 16 << 20, 4096
 
 
 class Damaged(Exception):
@@ -203,7 +206,7 @@ class Repository:
         return kind, body[8 : 8 + length]
 
     def load_index(self):
-        """Chunk id -> (pack, place in it, salt, entry), of all segments that count."""
+        """Chunk id -> copies, each (pack, place in it, offset, salt, entry), of all segments that count."""
         base, folded = set(), set()
         roots = self.names("roots")
         if roots:
@@ -219,13 +222,18 @@ class Repository:
             for _ in range(fields.leb128()):
                 pack, salt, size = fields.take(32), fields.take(32), fields.leb128()
                 listed = entries_of(fields)
+                if not self.has_pack(pack.hex()):
+                    continue  # deleted by a collection; no archive needs it
                 self.check_pack(pack.hex(), salt, size, listed)
                 offset = HEADER_BYTES
                 for ordinal, entry in enumerate(listed):
-                    where.setdefault(entry.id, (pack.hex(), ordinal, offset, salt, entry))
+                    where.setdefault(entry.id, []).append((pack.hex(), ordinal, offset, salt, entry))
                     offset += entry.sealed_len
             need(not fields.rest(), "bytes behind an index segment")
         return where
+
+    def has_pack(self, pack):
+        return (self.place / "packs" / pack[:2] / pack).exists()
 
     def pack_bytes(self, pack):
         return self.read(f"packs/{pack[:2]}/{pack}")
@@ -245,7 +253,17 @@ class Repository:
         need(HEADER_BYTES + sum(e.sealed_len for e in found) == start, "records do not add up")
 
     def chunk(self, chunk_id, depth_max=DEPTH_MAX):
-        pack, ordinal, offset, salt, entry = self.where[chunk_id]
+        """A chunk, from the first copy that can be read: a collection may leave a delta and free its base."""
+        problem = Damaged(f"chunk {chunk_id.hex()} is missing")
+        for copy in self.where.get(chunk_id, []):
+            try:
+                return self.copy(chunk_id, copy, depth_max)
+            except Damaged as damage:
+                problem = damage
+        raise problem
+
+    def copy(self, chunk_id, copy, depth_max):
+        pack, ordinal, offset, salt, entry = copy
         need(entry.depth <= depth_max, "chain of deltas too long")
         sealed = self.pack_bytes(pack)[offset : offset + entry.sealed_len]
         stored = unseal(mac(self.pack_key, salt), ordinal, entry.aad(self.id), sealed)
@@ -283,13 +301,13 @@ class Repository:
             yield data
         need(not node.rest(), "bytes behind a node")
 
-    def archives(self):
-        """Manifest and entries of each archive."""
+    def archives(self, taken=()):
+        """Manifest and entries of each archive but those that a collection has taken, whose packs may be gone."""
         for name in self.names("archives"):
             kind, body = self.open_object(name, ARCHIVE, FENCE)
             manifest = only_cbor(body)
             need(manifest[0].hex() == name.split("/")[1], "id of an archive")
-            if kind == FENCE:
+            if kind == FENCE or manifest[0] in taken:
                 continue
             table, entries = Fields(self.stream(manifest[7])), []
             while table.rest():
@@ -298,12 +316,43 @@ class Repository:
             yield manifest, entries
 
     def trash(self):
-        """Archives whose last mark is a delete."""
+        """Archives whose last mark is a delete, and those that a collection is taking."""
         last = {}
         for name in self.names("trash"):
             mark = only_cbor(self.open_object(name, TRASH)[1])
             last[mark[0]] = mark[1]
-        return {archive for archive, action in last.items() if action == 0}
+        return [{archive for archive, action in last.items() if action == wanted} for wanted in (0, 2)]
+
+
+def good_path(path):
+    components = path.split(b"/")
+    return len(path) <= PATH_BYTES_MAX and b"\0" not in path and not {b"", b".", b".."} & set(components)
+
+
+def files_of(table, content):
+    """Each record of a file table, with the bytes of the file; holes of sparse files are left out."""
+    fields, end, last = Fields(table), 0, None
+    while fields.at < len(table):
+        length = fields.leb128()
+        need(length <= RECORD_BYTES_MAX, "length of a record")
+        record = only_cbor(fields.take(length))
+        path, kind = record[0], record[1]
+        need(good_path(path) or (path == b"" and kind == DIRECTORY), "path of a file")
+        place = path.split(b"/") if path else []
+        need(last is None or last < place, "order of a file table")
+        last, size = place, 0
+        if kind == REGULAR and record.get(12) is None:
+            extents = record.get(10)
+            size = record[8] if extents is None else sum(length for _, length in extents)
+        begin = end + record.get(9, 0)
+        end = begin + size
+        need(end <= len(content), "a file behind the end of the content")
+        yield record, content[begin:end]
+
+
+def sums_of(table, content):
+    lines = [f"{blake3(data).hexdigest()} {record[1]} {record[0].hex()}\n" for record, data in files_of(table, content)]
+    return "".join(lines)
 
 
 def key_file_bytes(path):
@@ -322,19 +371,24 @@ def main():
     args = parser.parse_args()
     key_file = key_file_bytes(args.key_file) if args.key_file else None
     repository = Repository(args.repository, key_file, args.passphrase)
-    deleted = repository.trash()
+    deleted, taken = repository.trash()
     for name in repository.names("sessions"):
         only_cbor(repository.open_object(name, SESSION)[1])
     for name in repository.names("condemned"):
         only_cbor(repository.open_object(name, CONDEMNED)[1])
-    for manifest, entries in repository.archives():
+    for manifest, entries in repository.archives(taken):
         state = "deleted" if manifest[0] in deleted else "kept"
         for entry in entries:
             name = entry[0][0]
             need(name not in ("", ".", "..") and "/" not in name and "/" not in manifest[1], "name")
             path = pathlib.Path(args.out, manifest[1], name)
             os.makedirs(path.parent, exist_ok=True)
-            path.write_bytes(repository.stream(entry[1]))
+            content = repository.stream(entry[1])
+            path.write_bytes(content)
+            need((entry.get(5) is not None) == (entry[0][1] == TREE), "a tree has a file table, and nothing else has")
+            if entry[0][1] == TREE:
+                sums = sums_of(repository.stream(entry[5]), content)
+                path.with_name(name + ".sums").write_text(sums)
             print(f"{manifest[1]} ({state}): {name}, {entry[1][0]} bytes")
 
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, Error, value_parser};
+use dbvault_format::entry::EntryKind;
 use dbvault_jobs::registry::SourceSpec;
 
 /// The sources of a backup.
@@ -16,6 +17,11 @@ impl clap::Args for Sources {
         let each = |id: &'static str| Arg::new(id).long(id).action(ArgAction::Append);
         command.next_help_heading("Sources").args([
             each("postgres").value_name("DB").help("A PostgreSQL database: name, connection string or URI"),
+            each("mariadb").value_name("DB").help("A MariaDB database, its address, or all"),
+            each("mysql").value_name("DB").help("A MySQL database, its address, or all"),
+            each("mongodb").value_name("DB").help("A MongoDB database, its address, or all"),
+            each("redis").value_name("NAME").help("All data of a Redis or Valkey server: address or a name"),
+            each("dolt").value_name("DB").help("A Dolt or Doltgres database, its address, or all"),
             each("sqlite")
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
@@ -53,6 +59,7 @@ impl clap::FromArgMatches for Sources {
 #[derive(Clone, Debug)]
 enum Given {
     Postgres(String),
+    Server(EntryKind, String),
     Sqlite(PathBuf),
     Command(String),
     Stdin,
@@ -67,6 +74,11 @@ fn given(matches: &ArgMatches) -> Vec<Given> {
         by_place.extend(matches.indices_of(id).into_iter().flatten().zip(values.cloned().map(make)));
     };
     texts("postgres", Given::Postgres);
+    texts("mariadb", |text| Given::Server(EntryKind::Mariadb, text));
+    texts("mysql", |text| Given::Server(EntryKind::Mysql, text));
+    texts("mongodb", |text| Given::Server(EntryKind::Mongodb, text));
+    texts("redis", |text| Given::Server(EntryKind::Redis, text));
+    texts("dolt", |text| Given::Server(EntryKind::Dolt, text));
     texts("command", Given::Command);
     texts("name", Given::Name);
     let paths = matches.get_many::<PathBuf>("sqlite").into_iter().flatten();
@@ -100,6 +112,7 @@ fn spec(source: Given, name: Option<String>) -> Result<SourceSpec, String> {
     let needed = |option: &str| format!("{option} needs a --name behind it");
     Ok(match source {
         Given::Postgres(database) => SourceSpec::Postgres { database, name },
+        Given::Server(kind, address) => SourceSpec::Server { kind, address, name },
         Given::Sqlite(path) => SourceSpec::Sqlite { path, name },
         Given::Command(command) => SourceSpec::Command { command, name: name.ok_or(needed("--command"))? },
         Given::Stdin => SourceSpec::Stdin { name: name.ok_or(needed("--stdin"))? },
@@ -138,6 +151,19 @@ mod tests {
         let want = vec![command("c1", "n1"), postgres("a", None), stdin, postgres("b", Some("n3")), sqlite];
         assert_eq!(all.unwrap(), want);
         assert_eq!(parse("").unwrap(), []);
+    }
+
+    #[test]
+    fn servers_are_named_by_their_kind() {
+        let server = |kind, address: &str, name: Option<&str>| SourceSpec::Server {
+            kind,
+            address: address.into(),
+            name: name.map(str::to_owned),
+        };
+        assert_eq!(
+            parse("--mariadb shop --mysql mysql://u@h/x --name y").unwrap(),
+            [server(EntryKind::Mariadb, "shop", None), server(EntryKind::Mysql, "mysql://u@h/x", Some("y"))]
+        );
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub(super) fn run(context: &Context, args: Delete) -> Result<()> {
         if info.deleted_ms.is_some() {
             return Err(Repo::ArchiveState { id: info.manifest.id, state: "deleted" }.into());
         }
+        if info.remarks.protected {
+            return Err(Repo::ArchiveState { id: info.manifest.id, state: "protected" }.into());
+        }
     }
     for info in archives.iter().filter(|_| !args.dry_run) {
         repository.delete_archive(&info.manifest.id)?;

@@ -45,8 +45,8 @@ fn source(entry: &EntryRecord) -> String {
     match entry.meta.kind {
         EntryKind::Stdin => "standard input".to_owned(),
         EntryKind::Command => format!("command {}", known(attribute::COMMAND).unwrap_or("-")),
-        EntryKind::Sqlite => known(attribute::PATH).unwrap_or("-").to_owned(),
-        EntryKind::Postgresql => {
+        EntryKind::Sqlite | EntryKind::File => known(attribute::PATH).unwrap_or("-").to_owned(),
+        _ => {
             let mut text = known(attribute::DATABASE).unwrap_or("-").to_owned();
             for (word, key) in [("on", attribute::HOST), ("port", attribute::PORT), ("as", attribute::USER)] {
                 if let Some(value) = known(key) {

@@ -4,7 +4,7 @@ use dbvault_format::manifest::ArchiveManifest;
 use dbvault_repo::{ArchiveInfo, ArchiveList, Repository};
 use serde_json::{Value, json};
 
-use super::entry_table;
+use super::{entry_table, tree};
 use crate::args::List;
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -17,6 +17,9 @@ const ID_DIGITS: usize = 8;
 pub(super) fn run(context: &Context, args: List) -> Result<()> {
     let repository = context.open()?;
     match args.archive {
+        Some(wanted) if args.files || !args.paths.is_empty() => {
+            tree::list(context, &repository, &wanted, &args.paths)
+        }
         Some(wanted) => entries(context, &repository, &wanted),
         None => archives(context, &repository, args.deleted),
     }
@@ -60,6 +63,15 @@ fn table(archives: &[&ArchiveInfo], deleted: bool) -> String {
         Right("NEW"),
         Right("STORED"),
     ];
+    // Only where there is something to show: most repositories have none.
+    let noted = archives.iter().any(|info| !words(info).is_empty());
+    let proven = archives.iter().any(|info| !info.remarks.proofs.is_empty());
+    if noted {
+        columns.push(Left("TAGS"));
+    }
+    if proven {
+        columns.push(Left("PROVEN"));
+    }
     if deleted {
         columns.push(Left("DELETED"));
     }
@@ -74,12 +86,36 @@ fn table(archives: &[&ArchiveInfo], deleted: bool) -> String {
             output::size(manifest.sizes.new_bytes),
             output::size(manifest.sizes.stored_bytes),
         ];
+        if noted {
+            row.push(words(info));
+        }
+        if proven {
+            row.push(proof_words(info));
+        }
         if deleted {
             row.push(info.deleted_ms.map(output::local_time).unwrap_or_default());
         }
         row
     });
     output::table(&columns, rows)
+}
+
+/// What is special about an archive.
+fn words(info: &ArchiveInfo) -> String {
+    let incomplete = (!info.manifest.is_complete()).then(|| "incomplete".to_owned());
+    let protected = info.remarks.protected.then(|| "protected".to_owned());
+    let tags = info.remarks.tags.iter().cloned();
+    incomplete.into_iter().chain(protected).chain(tags).collect::<Vec<_>>().join(", ")
+}
+
+/// How many entries drills could restore, and when the last of them was tried.
+fn proof_words(info: &ArchiveInfo) -> String {
+    let proofs = &info.remarks.proofs;
+    let Some(last_ms) = proofs.values().map(|proof| proof.proven_ms).max() else { return String::new() };
+    let failed = proofs.values().filter(|proof| !proof.ok).count();
+    let count = proofs.len() - failed;
+    let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+    format!("{count} of {}{failed}, {}", info.manifest.entry_count, output::local_time(last_ms))
 }
 
 fn entries(context: &Context, repository: &Repository, wanted: &str) -> Result<()> {

@@ -1,12 +1,18 @@
 //! `restore`: puts databases back from an archive.
 
+use dbvault_format::entry::attribute;
+use dbvault_jobs::database::ALL;
 use dbvault_jobs::registry::{Server, TargetSpec};
-use dbvault_jobs::restore::{PlannedEntry, RestorePlan, RestoredEntry};
+use dbvault_jobs::restore::{PlannedEntry, RestorePlan, RestoreRequest, RestoredEntry};
+use dbvault_jobs::selection::Origin;
 use dbvault_jobs::{Error as Job, Result as JobResult};
-use dbvault_repo::{ArchiveInfo, Error as Repo, Repository};
+use dbvault_repo::ArchiveInfo;
+use dbvault_source::row_counts;
 use serde_json::{Value, json};
 
+use super::choice::choose;
 use super::list::archive_words;
+use super::restore_table;
 use crate::args::Restore;
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -14,14 +20,17 @@ use crate::output::{self, Column};
 use crate::{documents, sanitize};
 
 pub(super) fn run(context: &Context, args: Restore) -> Result<()> {
+    if !args.tables.is_empty() {
+        return restore_table::run(context, args);
+    }
     let repository = context.open()?;
-    let info = living(&repository, &args.archive)?;
+    let request = request(context, &args)?;
+    let info = choose(context, &repository, &args.archive, &request.wanted)?;
+    context.archive_known(&info.manifest.name);
     let progress = context.progress();
     let reader = repository.reader(progress.board())?;
     let entries = reader.entries(&info.manifest)?;
-    let spec = target_spec(&args);
-    let archive = &info.manifest.name;
-    let plan = RestorePlan::make(archive, &entries, &args.databases, &spec, &context.interrupt())?;
+    let plan = RestorePlan::make(&info.manifest.name, &entries, &request, &context.interrupt())?;
     for name in &plan.left_out {
         progress.pause(|| context.note(&format!("Left out: {name}; dbvault extract gives out its bytes")));
     }
@@ -57,25 +66,31 @@ pub(super) fn run(context: &Context, args: Restore) -> Result<()> {
     }
 }
 
-/// The archive that is meant; a deleted one may lose its data at any time.
-pub(super) fn living(repository: &Repository, wanted: &str) -> Result<ArchiveInfo> {
-    let info = repository.find_archive(wanted)?;
-    match info.deleted_ms {
-        None => Ok(info),
-        Some(_) => Err(Repo::ArchiveState { id: info.manifest.id, state: "deleted" }.into()),
-    }
-}
-
-fn target_spec(args: &Restore) -> TargetSpec {
+pub(super) fn request(context: &Context, args: &Restore) -> Result<RestoreRequest> {
     let server = args.server.clone();
-    TargetSpec {
+    let origin = Origin {
+        host: args.original_hostname.clone(),
+        port: args.original_port,
+        label: args.original_label.clone(),
+        kind: args.hook.clone(),
+    };
+    // What means all is what no name means.
+    let wanted = args.databases.iter().filter(|name| *name != ALL).cloned().collect();
+    let spec = TargetSpec {
         to: args.to.clone(),
         server: Server { host: server.host, port: server.port, user: server.username },
         no_owner: args.no_owner,
         no_privileges: args.no_privileges,
         no_tablespaces: args.no_tablespaces,
         keep_old: args.keep_old,
-    }
+        in_place: args.in_place,
+        schemas: args.schemas.clone(),
+        no_analyze: args.no_analyze,
+        parallel: args.parallel.map(usize::from),
+    };
+    // Passwords, and where restores go; what can't be understood is told by who needs it.
+    let databases = context.configs()?.iter().flat_map(|config| config.databases.clone()).collect();
+    Ok(RestoreRequest { wanted, origin, spec, databases })
 }
 
 /// The question before anything is overwritten, and in a few words what it is about.
@@ -92,9 +107,9 @@ fn show_plan(context: &Context, info: &ArchiveInfo, items: &[PlannedEntry]) -> R
     if context.global.json {
         let entries = items.iter().map(|item| {
             json!({
-                "name": item.record.meta.name,
+                "name": item.name(),
                 "kind": item.record.meta.kind.name(),
-                "original_bytes": item.record.sizes.original_bytes,
+                "original_bytes": item.original_bytes(),
                 "destination": item.destination,
                 "replaces": item.replaces,
             })
@@ -113,8 +128,8 @@ fn show_plan(context: &Context, info: &ArchiveInfo, items: &[PlannedEntry]) -> R
     ];
     let rows = items.iter().map(|item| {
         vec![
-            item.record.meta.name.clone(),
-            output::size(item.record.sizes.original_bytes),
+            item.name().to_owned(),
+            output::size(item.original_bytes()),
             item.destination.clone(),
             item.replaces.clone().unwrap_or_else(|| "nothing".to_owned()),
         ]
@@ -140,7 +155,19 @@ fn show(context: &Context, info: &ArchiveInfo, restored: &[RestoredEntry]) -> Re
     }
     let text = restored.iter().fold(String::new(), |text, entry| {
         let (name, place) = (sanitize::line(&entry.record.meta.name), sanitize::line(&entry.destination));
-        text + &format!("Restored {name} ({}) to {place}\n", output::size(entry.record.sizes.original_bytes))
+        text + &format!("Restored {name} ({}) to {place}\n", amount(entry))
     });
     output::text(&text)
+}
+
+/// How much was restored: tables and rows where they are known, else bytes.
+fn amount(entry: &RestoredEntry) -> String {
+    let rows = entry.report.attributes.get(attribute::ROW_COUNTS);
+    let rows = rows.map(|text| row_counts::from_json(text)).unwrap_or_default();
+    match rows.len() as u64 {
+        0 => output::size(entry.record.sizes.original_bytes),
+        tables => {
+            format!("{}, {}", output::count(tables, "table"), output::count(rows.values().sum(), "row"))
+        }
+    }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Board {
 struct Stage {
     phase: Option<Phase>,
     entry: Option<String>,
+    /// Entries that have begun and not ended, as they are shown.
+    running: Vec<(String, String)>,
     /// Distinguishes one stage from the next.
     number: u64,
     start: u64,
@@ -88,7 +90,8 @@ impl Board {
     fn begin(&self, phase: Phase, entry: Option<String>, total: Option<u64>) {
         let start = self.count(main_counter(phase));
         let mut stage = self.stage();
-        *stage = Stage { phase: Some(phase), entry, number: stage.number + 1, start, total };
+        let running = std::mem::take(&mut stage.running);
+        *stage = Stage { phase: Some(phase), entry, running, number: stage.number + 1, start, total };
     }
 }
 
@@ -124,7 +127,32 @@ impl Watcher for Board {
         let phase = phase.filter(|phase| matches!(phase, Phase::Store | Phase::Read));
         let phase = phase.unwrap_or(if bytes.is_some() { Phase::Read } else { Phase::Store });
         let label = if count > 1 { format!("{name} ({}/{count})", index + 1) } else { name.to_owned() };
+        let mut stage = self.stage();
+        stage.running.push((name.to_owned(), label.clone()));
+        if stage.running.len() > 1 {
+            // They are counted together.
+            (stage.entry, stage.total) = (Some(together(&stage.running)), None);
+            return;
+        }
+        drop(stage);
         self.begin(phase, Some(label), bytes);
+    }
+
+    fn entry_ends(&self, name: &str) {
+        let mut stage = self.stage();
+        stage.running.retain(|(running, _)| running != name);
+        if !stage.running.is_empty() {
+            stage.entry = Some(together(&stage.running));
+        }
+    }
+}
+
+/// Entries that run side by side, in a few words.
+fn together(running: &[(String, String)]) -> String {
+    match running {
+        [] => String::new(),
+        [(_, label)] => label.clone(),
+        [(_, first), rest @ ..] => format!("{first} and {} more", rest.len()),
     }
 }
 
@@ -135,6 +163,8 @@ fn main_counter(phase: Phase) -> Counter {
         Phase::Store | Phase::Commit | Phase::Read => Counter::StreamBytes,
         Phase::CheckStructure => Counter::Archives,
         Phase::CheckData => Counter::PackBytes,
+        Phase::Mark => Counter::Archives,
+        Phase::Repack => Counter::Packs,
     }
 }
 
@@ -146,6 +176,8 @@ fn phase_words(phase: Phase) -> &'static str {
         Phase::Read => "reading",
         Phase::CheckStructure => "checking archives",
         Phase::CheckData => "checking data",
+        Phase::Mark => "looking what is needed",
+        Phase::Repack => "repacking",
     }
 }
 
@@ -166,11 +198,28 @@ mod tests {
         board.entry_begins("a\n", 0, 2, None);
         board.add(Counter::StreamBytes, 10);
         board.add(Counter::StoredBytes, 4);
+        board.entry_ends("a\n");
         board.entry_begins("b", 1, 2, None);
         board.add(Counter::StreamBytes, 7);
         let view = board.view().unwrap();
         assert_eq!((view.label.as_str(), view.done, view.stored_bytes), ("b (2/2)", 7, Some(4)));
         assert_eq!((view.total, view.in_bytes), (None, true));
+    }
+
+    #[test]
+    fn entries_that_run_side_by_side_are_counted_together() {
+        let board = Board::default();
+        let label = || board.view().unwrap().label;
+        board.phase(Phase::Store);
+        board.entry_begins("a", 0, 3, None);
+        board.entry_begins("b", 1, 3, None);
+        board.add(Counter::StreamBytes, 10);
+        assert_eq!(label(), "a (1/3) and 1 more");
+        board.entry_begins("c", 2, 3, None);
+        assert_eq!((label().as_str(), board.view().unwrap().done), ("a (1/3) and 2 more", 10));
+        board.entry_ends("a");
+        board.entry_ends("c");
+        assert_eq!(label(), "b (2/3)");
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub struct RepoParams {
     /// When the repository was made, milliseconds since 1970 UTC.
     #[n(5)]
     pub created_ms: i64,
+    /// Parity that is stored for each pack, percent of its length; none if absent.
+    #[n(6)]
+    pub parity_percent: Option<u8>,
 }
 
 impl Default for RepoParams {
@@ -46,6 +49,7 @@ impl Default for RepoParams {
             delta_depth_max: 12,
             level: crate::compress::LEVEL_DEFAULT as i8,
             created_ms: 0,
+            parity_percent: None,
         }
     }
 }
@@ -58,7 +62,8 @@ impl RepoParams {
         let ok = (pack_bytes_min..=PACK_BYTES_MAX as u32).contains(&self.pack_bytes)
             && (1..=16).contains(&self.packs_open)
             && self.delta_depth_max <= DELTA_DEPTH_MAX
-            && crate::compress::LEVELS.contains(&i32::from(self.level));
+            && crate::compress::LEVELS.contains(&i32::from(self.level))
+            && self.parity_percent.is_none_or(|percent| crate::parity::PERCENT.contains(&percent));
         if ok { Ok(()) } else { Err(Error::malformed("repository parameters", format!("{self:?}"))) }
     }
 }
@@ -102,6 +107,8 @@ mod tests {
     fn config_goes_both_ways_and_every_change_is_seen() {
         let key = PurposeKey::derive("test", b"k");
         let (repo, params) = (RepoId([8; 32]), RepoParams::default());
+        let with_parity = RepoParams { parity_percent: Some(10), ..params.clone() };
+        assert_eq!(decode(&key, &encode(&key, &repo, &with_parity)), Ok(with_parity));
         let bytes = encode(&key, &repo, &params);
         assert_eq!(repo_id(&bytes), Ok(repo));
         assert_eq!(decode(&key, &bytes), Ok(params));
@@ -122,6 +129,8 @@ mod tests {
             RepoParams { packs_open: 0, ..good.clone() },
             RepoParams { delta_depth_max: 32, ..good.clone() },
             RepoParams { level: 99, ..good.clone() },
+            RepoParams { parity_percent: Some(0), ..good.clone() },
+            RepoParams { parity_percent: Some(101), ..good.clone() },
         ] {
             assert!(bad.validate().is_err(), "{bad:?}");
         }

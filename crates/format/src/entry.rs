@@ -20,6 +20,27 @@ pub enum EntryKind {
     /// One SQLite database file, page for page.
     #[n(3)]
     Sqlite,
+    /// One MariaDB database, as `mariadb-dump` writes it.
+    #[n(4)]
+    Mariadb,
+    /// One MySQL database, as `mysqldump` writes it.
+    #[n(5)]
+    Mysql,
+    /// The data of a Redis or Valkey server: an RDB file.
+    #[n(6)]
+    Redis,
+    /// One MongoDB database, or all of a server, as `mongodump --archive` writes it.
+    #[n(7)]
+    Mongodb,
+    /// One Dolt or Doltgres database: what `dolt_backup` writes, as a tar archive.
+    #[n(8)]
+    Dolt,
+    /// One file, as it was.
+    #[n(9)]
+    File,
+    /// Files and directories: the stream is their content, the table of the entry what else is known of them.
+    #[n(10)]
+    Tree,
 }
 
 impl EntryKind {
@@ -30,6 +51,13 @@ impl EntryKind {
             EntryKind::Command => "command",
             EntryKind::Postgresql => "postgresql",
             EntryKind::Sqlite => "sqlite",
+            EntryKind::Mariadb => "mariadb",
+            EntryKind::Mysql => "mysql",
+            EntryKind::Redis => "redis",
+            EntryKind::Mongodb => "mongodb",
+            EntryKind::Dolt => "dolt",
+            EntryKind::File => "file",
+            EntryKind::Tree => "tree",
         }
     }
 }
@@ -62,6 +90,8 @@ pub mod attribute {
     pub const DATABASE: &str = "database";
     /// Absolute path of the file that was read.
     pub const PATH: &str = "path";
+    /// The paths that a tree was asked for, a line each; where these are long, how many and a hash of them.
+    pub const PATHS: &str = "paths";
     /// Format of the dump, in the words of the tool that wrote it.
     pub const FORMAT: &str = "format";
     /// Page size of the database, bytes.
@@ -72,6 +102,48 @@ pub mod attribute {
     pub const COMMAND: &str = "command";
     /// Permission bits of the file that was read, octal.
     pub const MODE: &str = "mode";
+    /// What of a server or of a database this is, where it is not the whole of one database: see [`super::part`].
+    pub const PART: &str = "part";
+    /// The user's own word for the server, to tell it from others.
+    pub const LABEL: &str = "label";
+    /// Rows of each table when the dump was made, of the same snapshot: a JSON object from the table's name, with its
+    /// schema, to the count.
+    pub const ROW_COUNTS: &str = "row_counts";
+    /// Where in the stream the rows of each table are, where the dump itself does not tell: see "Positions of rows" in
+    /// `docs/format.md`.
+    pub const DATA_POSITIONS: &str = "data_positions";
+    /// Encoding of the database's text, as its server names it.
+    pub const ENCODING: &str = "encoding";
+    /// Collation of the database.
+    pub const COLLATION: &str = "collation";
+    /// Character classes of the database.
+    pub const CTYPE: &str = "ctype";
+    /// Name of the database, as the user calls it, that this entry is a part of.
+    pub const WHOLE: &str = "whole";
+    /// How many parts there are of it.
+    pub const PARTS: &str = "parts";
+    /// What it was imported from: the program, its repository and its archive, `borg:REPOSITORY/ARCHIVE`.
+    pub const ORIGIN: &str = "origin";
+    /// Of an import: BLAKE3 of content and file table as they were read.
+    pub const READ_DIGEST: &str = "read_blake3";
+    /// The command that restores what was stored.
+    pub const RESTORE_COMMAND: &str = "restore_command";
+}
+
+/// Values of [`attribute::PART`].
+pub mod part {
+    /// What belongs to no database of the server: roles and tablespaces, or users and their grants.
+    pub const GLOBALS: &str = "globals";
+    /// Settings of the server.
+    pub const SETTINGS: &str = "settings";
+    /// Of a database that was dumped in parts: what is made before its data.
+    pub const PRE_DATA: &str = "pre-data";
+    /// Likewise: data of some of its tables.
+    pub const DATA: &str = "data";
+    /// Likewise: what is made after its data.
+    pub const POST_DATA: &str = "post-data";
+    /// The configuration that the backup was made by.
+    pub const CONFIGURATION: &str = "configuration";
 }
 
 /// What is known of an entry before its bytes are read. Never holds a secret.

@@ -39,6 +39,10 @@ pub enum ObjectKind {
     Condemned = 9,
     /// `roots/<n>`
     Root = 10,
+    /// `notes/<session>/<n>`
+    Note = 11,
+    /// `parity/<xx>/<name>`
+    Parity = 12,
 }
 
 impl ObjectKind {
@@ -55,6 +59,8 @@ impl ObjectKind {
             ObjectKind::Trash => "trash mark",
             ObjectKind::Condemned => "condemned list",
             ObjectKind::Root => "root",
+            ObjectKind::Note => "note",
+            ObjectKind::Parity => "parity",
         }
     }
 }

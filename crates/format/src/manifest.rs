@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::chunk_list::StreamRef;
-use crate::entry::{EntryMeta, EntryReport};
+use crate::entry::{EntryKind, EntryMeta, EntryReport};
 use crate::id::SessionId;
 use crate::object::{from_cbor, to_cbor};
 use crate::{Error, Result};
@@ -84,9 +84,30 @@ pub struct ArchiveManifest {
     /// What the user says of it.
     #[n(10)]
     pub comment: Option<String>,
+    /// What should be in it and is not, because its dump failed: an archive that has such is incomplete.
+    #[n(11)]
+    #[cbor(default, skip_if = "Vec::is_empty")]
+    pub failed: Vec<FailedEntry>,
+}
+
+/// An entry that was asked for and is not in the archive.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct FailedEntry {
+    /// The name it would have.
+    #[n(0)]
+    pub name: String,
+    /// What the dump failed for, in words. Never holds a secret.
+    #[n(1)]
+    pub reason: String,
 }
 
 impl ArchiveManifest {
+    /// Whether all that was asked for is in it.
+    pub fn is_complete(&self) -> bool {
+        self.failed.is_empty()
+    }
+
     /// The body as bytes.
     pub fn encode(&self) -> Vec<u8> {
         to_cbor(self)
@@ -124,9 +145,17 @@ pub struct EntryRecord {
     /// What was known at its end.
     #[n(4)]
     pub report: EntryReport,
+    /// Of a tree: its [file table](crate::file_table).
+    #[n(5)]
+    pub table: Option<StreamRef>,
 }
 
 impl EntryRecord {
+    /// All streams that belong to it.
+    pub fn streams(&self) -> impl Iterator<Item = &StreamRef> {
+        std::iter::once(&self.stream).chain(&self.table)
+    }
+
     /// What is known of attribute `key`: the report goes before the meta data.
     pub fn attribute(&self, key: &str) -> Option<&str> {
         let value = self.report.attributes.get(key).or_else(|| self.meta.attributes.get(key));
@@ -146,7 +175,10 @@ pub fn decode_entries(bytes: &[u8], count: u64) -> Result<Vec<EntryRecord>> {
     let (mut entries, mut names) = (Vec::new(), std::collections::BTreeSet::new());
     while decoder.position() < bytes.len() {
         let entry: EntryRecord = decoder.decode().map_err(|e| Error::malformed("entry table", e))?;
-        entry.stream.validate()?;
+        entry.streams().try_for_each(StreamRef::validate)?;
+        if entry.table.is_some() != (entry.meta.kind == EntryKind::Tree) {
+            return Err(wrong("a tree without a table, or a table without a tree"));
+        }
         let name = &entry.meta.name;
         if name.is_empty()
             || name.len() > NAME_BYTES_MAX
@@ -178,7 +210,7 @@ pub struct Fence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::{EntryKind, Grid, attribute};
+    use crate::entry::{Grid, attribute};
 
     fn entry(name: &str) -> EntryRecord {
         let attributes = [(attribute::HOST.to_string(), "db1".to_string())].into();
@@ -193,6 +225,7 @@ mod tests {
             sizes: Sizes { original_bytes: 1, ..Sizes::default() },
             duration_ms: 3,
             report: EntryReport::default(),
+            table: None,
         }
     }
 
@@ -223,6 +256,7 @@ mod tests {
             entry_count: 0,
             sizes: Sizes::default(),
             comment: None,
+            failed: Vec::new(),
         };
         let bytes = manifest.encode();
         assert_eq!(ArchiveManifest::decode(&id, &bytes), Ok(manifest));

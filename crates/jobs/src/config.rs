@@ -1,144 +1,179 @@
-//! The configuration file: `dbvault/config.toml` in the user's configuration directory.
+//! The configuration: what is backed up, where to, what is kept, and who is told.
 //!
-//! `init` writes it once, for the first repository; after that it belongs to the user.
+//! YAML with the key names that users of borgmatic know. [`keys`] is the table of them all; a file is read
+//! ([`Config::load`]) by putting included files together, then constants, variables and credentials into values, then
+//! by comparing all of it with the table.
 
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+mod check;
+mod decode;
+mod default_file;
+mod directories;
+mod find;
+pub mod hooks;
+mod import;
+mod include;
+mod interpolate;
+pub mod keys;
+pub mod monitoring;
+mod schema;
+mod show;
+mod yaml;
+
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use etcetera::BaseStrategy;
-use serde::Deserialize;
+use dbvault_source::{Secret, SnapshotOptions};
 
-use crate::{Error, Result};
+pub use default_file::{EXAMPLE, record_default, write_new};
+pub use directories::Directories;
+pub use find::{CONFIG_VARIABLE, user_file, usual_files};
+pub use import::{Import, import};
+pub use schema::schema;
+pub use yaml::{At, Problem};
 
-/// What the configuration file says.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+use self::check::Found;
+use self::include::Failure;
+pub(crate) use self::interpolate::expand_home;
+use self::yaml::Node;
+use crate::database::{CommandDump, Database};
+use crate::{Error, Result, key_file};
+
+/// What a configuration file says, with all that it includes.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
-    /// The repository that is used when none is named; an absolute path.
-    pub repository: Option<PathBuf>,
-    /// The key file that opens it; an absolute path.
+    /// Where it was read from, and the files that it includes; none where there is no file.
+    pub files: Vec<PathBuf>,
+    /// Where backups go.
+    pub repositories: Vec<RepositoryEntry>,
+    /// The key file that opens them.
     pub key_file: Option<PathBuf>,
-    /// A command for `/bin/sh -c` that prints its passphrase.
+    /// A command for `/bin/sh -c` that prints their passphrase.
+    pub passphrase_command: Option<String>,
+    /// The passphrase itself.
+    pub passphrase: Option<Secret>,
+    /// How archives are named; see [`archive_name`](crate::archive_name).
+    pub archive_name_format: Option<String>,
+    /// Files that are backed up.
+    pub directories: Directories,
+    /// Snapshots that they are read from.
+    pub snapshots: SnapshotOptions,
+    /// How many archives of each series `prune` keeps where the command line does not say: the newest,
+    pub keep_last: Option<usize>,
+    /// and the newest of each of so many hours,
+    pub keep_hourly: Option<usize>,
+    /// days,
+    pub keep_daily: Option<usize>,
+    /// weeks,
+    pub keep_weekly: Option<usize>,
+    /// months,
+    pub keep_monthly: Option<usize>,
+    /// and years.
+    pub keep_yearly: Option<usize>,
+    /// An age, like `14d`, up to which all archives are kept.
+    pub keep_within: Option<String>,
+    /// Tags whose archives are kept.
+    pub keep_tags: Vec<String>,
+    /// Days for which what was deleted can be taken back.
+    pub keep_deleted_days: Option<u32>,
+    /// What to back up.
+    pub databases: Vec<Database>,
+    /// What else to back up: what commands print.
+    pub command_dumps: Vec<CommandDump>,
+    /// Commands to run before and after.
+    pub hooks: Vec<CommandHook>,
+    /// Who is told.
+    pub monitoring: Monitoring,
+    /// Values that name what is not there: a variable, a credential. They count as not given; a backup refuses them.
+    pub unresolved: Vec<Problem>,
+    /// What is not done although the file asks for it; said at each backup.
+    pub warnings: Vec<Problem>,
+    /// What has no effect, and why nothing is lost by it.
+    pub notes: Vec<Problem>,
+    /// All of it, for [`Config::show`].
+    tree: Option<Node>,
+}
+
+pub use hooks::CommandHook;
+pub use monitoring::Monitoring;
+
+/// An item of `repositories`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RepositoryEntry {
+    /// The directory; an absolute path.
+    pub path: PathBuf,
+    /// The user's word for it.
+    pub label: Option<String>,
+    /// The key file that opens it, where it is not that of the whole file.
+    pub key_file: Option<PathBuf>,
+    /// Likewise the command that prints its passphrase.
     pub passphrase_command: Option<String>,
 }
 
-/// Where the configuration file of this user is, be it there or not.
-pub fn path() -> Result<PathBuf> {
-    let base = etcetera::choose_base_strategy().map_err(|_| Error::NoHome)?;
-    Ok(base.config_dir().join("dbvault").join("config.toml"))
-}
-
 impl Config {
-    /// Reads the file at `path`; an absent one says nothing.
+    /// Reads the file at `path` and all that it includes.
+    ///
+    /// Errors: [`Error::Config`] with all that is wrong; a file that can't be read.
     pub fn load(path: &Path) -> Result<Config> {
-        match fs::read_to_string(path) {
-            Ok(text) => Config::parse(path, &text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Config::default()),
-            Err(error) => Err(Error::file("read", path)(error)),
-        }
+        let mut files = Vec::new();
+        let root = match include::load(path, &mut files) {
+            Ok(root) => root,
+            Err(Failure::Io(path, source)) => return Err(Error::file("read", path)(source)),
+            Err(Failure::Wrong(problem)) => return Err(Error::Config { problems: vec![problem] }),
+        };
+        Config::from_tree(root, files, &interpolate::environment)
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Config> {
-        let config: Config = toml::from_str(text).map_err(|error| Error::Config {
-            path: path.to_owned(),
-            line: error.span().map(|span| 1 + text[..span.start].matches('\n').count()),
-            message: error.message().lines().next().unwrap_or_default().to_owned(),
-        })?;
-        for (key, value) in [("repository", &config.repository), ("key_file", &config.key_file)] {
-            if value.as_ref().is_some_and(|value| !value.is_absolute()) {
-                let starts_with_key = |line: &str| line.trim_start().starts_with(key);
-                return Err(Error::Config {
-                    path: path.to_owned(),
-                    line: text.lines().position(starts_with_key).map(|at| at + 1),
-                    message: format!("{key} is not an absolute path"),
-                });
-            }
-        }
-        Ok(config)
+    /// Reads `text` as if it stood in a file at `path`. What it includes is not read.
+    ///
+    /// Errors: [`Error::Config`] with all that is wrong.
+    pub fn parse(path: &Path, text: &str) -> Result<Config> {
+        let root = yaml::parse(&Arc::from(path), text)
+            .map_err(|problem| Error::Config { problems: vec![problem] })?;
+        Config::from_tree(root, vec![path.to_owned()], &|_| None)
     }
 
-    /// Records `repository` as the default, unless there is a default already; true when it was recorded.
-    /// What else the file says stays as it is. After an error the file is as it was.
-    pub fn record_default(path: &Path, repository: &Path, key_file: Option<&Path>) -> Result<bool> {
-        let config = Config::load(path)?;
-        // TOML is UTF-8: a path that is not can't be written down, and must be given each time.
-        let (Some(repository), None) = (repository.to_str(), &config.repository) else { return Ok(false) };
-        let mut text = format!("repository = {}\n", toml::Value::from(repository));
-        if let (Some(key_file), None) = (key_file.and_then(Path::to_str), &config.key_file) {
-            text += &format!("key_file = {}\n", toml::Value::from(key_file));
+    fn from_tree(root: Node, files: Vec<PathBuf>, lookup: interpolate::Lookup<'_>) -> Result<Config> {
+        let mut found = Found::default();
+        let mut root = check::flatten(root, &mut found.problems);
+        let unresolved = interpolate::resolve(&mut root, lookup);
+        check::check(&root, keys::ROOT, &mut found);
+        let config = decode::config(&root, &mut found.problems);
+        if !found.problems.is_empty() {
+            return Err(Error::Config { problems: found.problems });
         }
-        match fs::read_to_string(path) {
-            // In front, where no table has begun yet.
-            Ok(old) => text += &old,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::file("read", path)(error)),
+        let mut warnings = found.warnings;
+        warnings.extend(readable_secrets(&found.open_secrets));
+        Ok(Config { files, unresolved, warnings, notes: found.notes, tree: Some(root), ..config })
+    }
+
+    /// True where the file names anything to back up.
+    pub fn has_sources(&self) -> bool {
+        !self.databases.is_empty() || !self.command_dumps.is_empty() || self.directories.is_given()
+    }
+
+    /// Fails where a value names what is not there.
+    ///
+    /// Errors: [`Error::Config`].
+    pub fn check_resolved(&self) -> Result<()> {
+        if self.unresolved.is_empty() {
+            return Ok(());
         }
-        replace(path, &text)?;
-        Ok(true)
+        Err(Error::Config { problems: self.unresolved.clone() })
     }
 }
 
-/// Writes `text` beside `path` and renames it there.
-fn replace(path: &Path, text: &str) -> Result<()> {
-    let failed = || Error::file("write", path);
-    let directory = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(directory).map_err(failed())?;
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed())?;
-    file.as_file().set_permissions(fs::Permissions::from_mode(0o600)).map_err(failed())?;
-    file.write_all(text.as_bytes()).map_err(failed())?;
-    file.as_file().sync_all().map_err(failed())?;
-    file.persist(path).map_err(|error| failed()(error.error))?;
-    Ok(())
+/// Secrets that others than the owner of their file may read: one for each file.
+fn readable_secrets(secrets: &[At]) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = Vec::new();
+    for at in secrets {
+        let told = problems.iter().any(|problem| problem.at.file == at.file);
+        if !told && key_file::readable_by_others(&at.file) {
+            let message = "others than its owner may read this file, and it holds a secret";
+            problems.push(Problem::new(at, message));
+        }
+    }
+    problems
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<Config> {
-        Config::parse(Path::new("/c.toml"), text)
-    }
-
-    #[test]
-    fn an_unknown_key_is_an_error_with_its_line() {
-        let error = parse("repository = \"/r\"\n\nrepo = \"/x\"\n").unwrap_err();
-        assert!(error.to_string().starts_with("/c.toml:3: unknown field `repo`"), "{error}");
-    }
-
-    #[test]
-    fn paths_are_absolute() {
-        let error = parse("# c\nrepository = \"r\"\n").unwrap_err();
-        assert_eq!(error.to_string(), "/c.toml:2: repository is not an absolute path");
-    }
-
-    #[test]
-    fn an_absent_file_says_nothing() {
-        assert_eq!(Config::load(Path::new("/nonexistent/c.toml")).unwrap(), Config::default());
-    }
-
-    #[test]
-    fn the_first_repository_is_recorded_and_no_later_one() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("dbvault/config.toml");
-        let record = |repository: &str| {
-            Config::record_default(&path, Path::new(repository), Some(Path::new("/k"))).unwrap()
-        };
-        assert!(record("/one\"quoted"));
-        assert!(!record("/two"));
-        let config = Config::load(&path).unwrap();
-        assert_eq!(config.repository.as_deref(), Some(Path::new("/one\"quoted")));
-        assert_eq!(config.key_file.as_deref(), Some(Path::new("/k")));
-    }
-
-    #[test]
-    fn what_the_user_wrote_stays() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("config.toml");
-        fs::write(&path, "# mine\npassphrase_command = \"pass show x\"\n").unwrap();
-        assert!(Config::record_default(&path, Path::new("/one"), None).unwrap());
-        let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(text, "repository = \"/one\"\n# mine\npassphrase_command = \"pass show x\"\n");
-    }
-}
+mod tests;

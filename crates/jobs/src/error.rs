@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use dbvault_format::key_slot::SlotKind;
 
+use crate::config::Problem;
 use crate::secrets::Origin;
 
 /// Result of a job.
@@ -17,6 +18,17 @@ pub enum Error {
     /// The repository failed an operation.
     #[error(transparent)]
     Repo(dbvault_repo::Error),
+    /// The inside of a dump can't be given.
+    #[error(transparent)]
+    Contents(dbvault_dump::Error),
+    /// A prune would drop more than half of the archives.
+    #[error("{dropped} of {all} archives would be dropped")]
+    DropsMost {
+        /// How many no rule keeps.
+        dropped: usize,
+        /// Of how many.
+        all: usize,
+    },
     /// No repository is named anywhere.
     #[error("no repository is named")]
     RepositoryUnnamed,
@@ -47,6 +59,51 @@ pub enum Error {
     /// Nothing to back up was named.
     #[error("nothing to back up")]
     NoSources,
+    /// Files can't be walked, or chosen as was asked.
+    #[error(transparent)]
+    Files(dbvault_files::Error),
+    /// An archive of databases only.
+    #[error("archive {archive} has no files")]
+    NoFiles {
+        /// Name of the archive.
+        archive: String,
+    },
+    /// No file is like that.
+    #[error("no file is like {pattern}")]
+    NothingFound {
+        /// What was looked for.
+        pattern: String,
+    },
+    /// What should be a tar archive can't be read as one.
+    #[error("cannot read {name} as a tar archive")]
+    Tar {
+        /// Its path, `standard input`, or what made it.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// What was stored of an import is not what was read.
+    #[error("archive {archive} is not what was read: it has been deleted again")]
+    NotAsRead {
+        /// Name of the archive.
+        archive: String,
+    },
+    /// A repository of another program can't be read.
+    #[error("cannot read {repository}: {what}")]
+    Foreign {
+        /// Which repository.
+        repository: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A program that reads the repository of another one failed.
+    #[error("cannot import {what}")]
+    Import {
+        /// What was imported: a repository, or an archive of it.
+        what: String,
+        /// Why.
+        source: dbvault_source::Error,
+    },
     /// Two sources of one backup would make entries of the same name.
     #[error("two entries are named {name}")]
     EntryNamedTwice {
@@ -85,21 +142,63 @@ pub enum Error {
         /// The word for its kind.
         kind: &'static str,
     },
+    /// Single tables of this kind can't be restored.
+    #[error("no single table of {entry} can be restored: it is of kind {kind}")]
+    NoTables {
+        /// Name of the entry.
+        entry: String,
+        /// The word for its kind.
+        kind: &'static str,
+    },
+    /// An entry could not be opened in a private place.
+    #[error("cannot open {entry}")]
+    Open {
+        /// Name of the entry.
+        entry: String,
+        /// Why.
+        source: dbvault_source::Error,
+    },
+    /// Nothing of this kind can be opened in a private place.
+    #[error("{entry} can't be opened: there is no private server for what is of kind {kind}")]
+    NotOpenable {
+        /// Name of the entry.
+        entry: String,
+        /// The word for its kind.
+        kind: &'static str,
+    },
+    /// What is of this kind can't be opened for reading only.
+    #[error("{entry} can't be opened for reading only: what is of kind {kind} can always be changed")]
+    NoReadOnly {
+        /// Name of the entry.
+        entry: String,
+        /// The word for its kind.
+        kind: &'static str,
+    },
+    /// An item of a configuration is of a kind that is not a database.
+    #[error("{name} is no database: {kind}")]
+    NotADatabase {
+        /// Its name.
+        name: String,
+        /// The word for its kind.
+        kind: &'static str,
+    },
     /// The user did not agree to overwrite what is there.
     #[error("not overwritten: {what}")]
     Declined {
         /// What stays as it was.
         what: String,
     },
-    /// The configuration file can't be understood.
-    #[error("{}{}: {message}", .path.display(), .line.map(|line| format!(":{line}")).unwrap_or_default())]
+    /// A configuration file says what it can't say.
+    #[error("{}", config_words(.problems))]
     Config {
-        /// Its path.
-        path: PathBuf,
-        /// Line of the mistake, from 1, where it is known.
-        line: Option<usize>,
-        /// What is wrong.
-        message: String,
+        /// All that is wrong, in the order in which it was found.
+        problems: Vec<Problem>,
+    },
+    /// Several repositories are configured, and one is needed.
+    #[error("{} repositories are configured", .names.len())]
+    RepositoryUnchosen {
+        /// Their labels, or paths where they have none.
+        names: Vec<String>,
     },
     /// The user's home directory is not known, so neither is where settings are.
     #[error("the home directory is not known")]
@@ -184,9 +283,34 @@ pub enum Error {
         /// What it said.
         source: getrandom::Error,
     },
+    /// A command of the user failed, before something or after it.
+    #[error("{name} failed")]
+    Hook {
+        /// Which one.
+        name: crate::hooks::HookName,
+        /// Why.
+        source: dbvault_source::Error,
+    },
+    /// What runs dbvault by itself can't be set up.
+    #[error("{what}")]
+    Schedule {
+        /// What went wrong.
+        what: String,
+        /// Why, where a program of the system said it.
+        source: Option<dbvault_source::Error>,
+    },
     /// Stopped by the user.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// The first problem, and how many more there are.
+fn config_words(problems: &[Problem]) -> String {
+    match problems {
+        [] => "the configuration is wrong".into(),
+        [only] => only.to_string(),
+        [first, others @ ..] => format!("{first} (and {} more)", others.len()),
+    }
 }
 
 impl Error {
@@ -195,6 +319,14 @@ impl Error {
         match source {
             dbvault_source::Error::Interrupted => Error::Interrupted,
             source => Error::Dump { entry: entry.to_owned(), source },
+        }
+    }
+
+    /// A failed program of an import; an interrupt stays one.
+    pub(crate) fn import(what: &str, source: dbvault_source::Error) -> Error {
+        match source {
+            dbvault_source::Error::Interrupted => Error::Interrupted,
+            source => Error::Import { what: what.to_owned(), source },
         }
     }
 
@@ -214,7 +346,11 @@ impl Error {
 
     /// The error behind a failed read of a stream that the repository gives out.
     pub(crate) fn from_stream(error: io::Error) -> Error {
-        match error.downcast::<dbvault_repo::Error>() {
+        let error = match error.downcast::<dbvault_repo::Error>() {
+            Ok(inner) => return inner.into(),
+            Err(error) => error,
+        };
+        match error.downcast::<dbvault_dump::Error>() {
             Ok(inner) => inner.into(),
             Err(source) => Error::File { action: "read", path: "the repository".into(), source },
         }

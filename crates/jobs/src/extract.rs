@@ -1,10 +1,11 @@
-//! Extract: the bytes of one entry, as they went in, to a file or a stream.
+//! Extract: the bytes of one entry, as they went in, or the rows of one table, to a file or a stream.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use dbvault_dump::{Contents, Format, Table};
 use dbvault_format::manifest::EntryRecord;
 use dbvault_repo::Reader;
 
@@ -13,44 +14,48 @@ use crate::{Error, Result, Watcher};
 /// Most bytes of one write: what a large pipe holds. Whoever waits for an interrupt waits for one write.
 const WRITE_BYTES_MAX: usize = 1 << 20;
 
-/// Writes the stream of `entry` to `out`, which errors call `output`; gives its length, bytes.
-pub fn to_writer(
-    reader: &Arc<Reader>,
-    entry: &EntryRecord,
-    out: &mut dyn Write,
-    output: &str,
-    watcher: &dyn Watcher,
-) -> Result<u64> {
+/// The stream of `entry`.
+pub fn entry(reader: &Arc<Reader>, entry: &EntryRecord, watcher: &dyn Watcher) -> Result<Box<dyn BufRead>> {
     watcher.entry_begins(&entry.meta.name, 0, 1, Some(entry.stream.bytes));
+    Ok(Box::new(reader.open_stream(&entry.stream)?))
+}
+
+/// The rows of a table in the form that is wanted.
+pub fn table(
+    contents: &Contents,
+    table: &Table,
+    format: Format,
+    watcher: &dyn Watcher,
+) -> Result<Box<dyn BufRead>> {
+    watcher.entry_begins(&table.sql_name(), 0, 1, None);
+    let rows = contents.rows(table, format)?;
+    Ok(Box::new(BufReader::with_capacity(WRITE_BYTES_MAX, rows)))
+}
+
+/// Writes all of `body` to `out`, which errors call `output`; gives its length, bytes.
+pub fn to_writer(body: &mut dyn BufRead, out: &mut dyn Write, output: &str) -> Result<u64> {
     let failed = |source| Error::Output { output: output.to_owned(), source };
-    let mut stream = reader.open_stream(&entry.stream)?;
     let mut total_bytes = 0;
     loop {
-        let bytes = stream.fill_buf().map_err(Error::from_stream)?;
+        let bytes = body.fill_buf().map_err(Error::from_stream)?;
         if bytes.is_empty() {
             break;
         }
         let count = bytes.len().min(WRITE_BYTES_MAX);
         out.write_all(&bytes[..count]).map_err(failed)?;
-        stream.consume(count);
+        body.consume(count);
         total_bytes += count as u64;
     }
     out.flush().map_err(failed)?;
     Ok(total_bytes)
 }
 
-/// Writes the stream of `entry` to a file beside `path`, for the owner alone, and renames it there once it is
+/// Writes all of `body` to a file beside `path`, for the owner alone, and renames it there once it is
 /// whole and durable. A file that is there is replaced only with `replace`; what is not a regular file (a pipe, a
 /// device) is written to as it is.
 ///
 /// Errors: [`Error::FileExists`]. After an error `path` is as it was.
-pub fn to_file(
-    reader: &Arc<Reader>,
-    entry: &EntryRecord,
-    path: &Path,
-    replace: bool,
-    watcher: &dyn Watcher,
-) -> Result<u64> {
+pub fn to_file(body: &mut dyn BufRead, path: &Path, replace: bool) -> Result<u64> {
     let output = path.display().to_string();
     let failed = |source| Error::Output { output: output.clone(), source };
     match fs::metadata(path) {
@@ -59,13 +64,13 @@ pub fn to_file(
         }
         Ok(metadata) if !metadata.is_file() => {
             let mut out = OpenOptions::new().write(true).open(path).map_err(failed)?;
-            return to_writer(reader, entry, &mut out, &output, watcher);
+            return to_writer(body, &mut out, &output);
         }
         _ => {}
     }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut beside = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
-    let total_bytes = to_writer(reader, entry, beside.as_file_mut(), &output, watcher)?;
+    let total_bytes = to_writer(body, beside.as_file_mut(), &output)?;
     beside.as_file().sync_all().map_err(failed)?;
     let renamed = if replace { beside.persist(path) } else { beside.persist_noclobber(path) };
     renamed.map_err(|error| match error.error.kind() {

@@ -2,7 +2,7 @@
 //!
 //! In this order, the first that is there: the key file (named on the command line or in the configuration),
 //! `DBVAULT_PASSPHRASE`, `DBVAULT_PASSPHRASE_FILE`, `DBVAULT_PASSPHRASE_COMMAND`, the passphrase command of the
-//! configuration, and last the person at the terminal. A new secret (`key add`, `key change-passphrase`) is taken
+//! configuration, the passphrase in it, and last the person at the terminal. A new secret (`key add`, `key change-passphrase`) is taken
 //! from `DBVAULT_NEW_PASSPHRASE` and its kin instead, so that old and new are never mixed up.
 
 use std::env;
@@ -33,6 +33,8 @@ pub enum Origin {
     PassphraseFile(PathBuf),
     /// A command, from an environment variable or the configuration.
     Command,
+    /// The passphrase in the configuration.
+    Configuration,
     /// A person.
     Prompt,
 }
@@ -72,6 +74,8 @@ pub struct Places {
     pub passphrase_file: Option<PathBuf>,
     /// A command for `/bin/sh -c` that prints the passphrase.
     pub passphrase_command: Option<OsString>,
+    /// The passphrase in the configuration; last of all places.
+    pub configured: Option<dbvault_source::Secret>,
     /// Stops the command.
     pub interrupt: Interrupt,
 }
@@ -86,6 +90,7 @@ impl Places {
             passphrase: env::var_os(name).map(|value| Zeroizing::new(value.into_vec())),
             passphrase_file: env::var_os(format!("{name}_FILE")).map(PathBuf::from),
             passphrase_command: env::var_os(format!("{name}_COMMAND")),
+            configured: None,
             interrupt: interrupt.clone(),
         }
     }
@@ -102,6 +107,8 @@ impl Places {
             (read_passphrase(path)?, Origin::PassphraseFile(path.clone()))
         } else if let Some(command) = &self.passphrase_command {
             (self.ask_command(command)?, Origin::Command)
+        } else if let Some(passphrase) = &self.configured {
+            (Zeroizing::new(passphrase.expose().as_bytes().to_vec()), Origin::Configuration)
         } else {
             match prompt()? {
                 Some(passphrase) => (passphrase, Origin::Prompt),

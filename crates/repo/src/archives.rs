@@ -5,15 +5,18 @@ use std::collections::HashMap;
 use dbvault_format::header::ObjectKind;
 use dbvault_format::id::SessionId;
 use dbvault_format::manifest::ArchiveManifest;
+use dbvault_format::trash::{TrashAction, TrashMark};
 use dbvault_storage::ErrorKind;
 
+use crate::notes::Remarks;
+use crate::side_by_side::side_by_side;
 use crate::{Error, Repository, Result, layout};
 
 /// Fewest hexadecimal digits that are taken for the beginning of an archive id.
 const ID_DIGITS_MIN: usize = 4;
 
 /// The name that means the newest archive.
-const LATEST: &str = "latest";
+pub const LATEST: &str = "latest";
 
 /// An archive and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub struct ArchiveInfo {
     pub manifest: ArchiveManifest,
     /// When it was deleted, milliseconds since 1970 UTC, or `None` where it is not.
     pub deleted_ms: Option<i64>,
+    /// What users say of it.
+    pub remarks: Remarks,
 }
 
 /// All archives.
@@ -34,15 +39,45 @@ pub struct ArchiveList {
 }
 
 impl Repository {
-    /// Reads all manifests. A damaged one does not hide the others.
+    /// Reads all manifests. A damaged one does not hide the others. What a collection has taken from the trash can't
+    /// come back, nor be restored: it is not among them.
     pub fn archives(&self) -> Result<ArchiveList> {
-        let deleted: HashMap<SessionId, i64> = self.deleted_archives()?;
+        self.archives_after(&ArchiveList::default())
+    }
+
+    /// The same for somebody who asks again and again: a manifest that is in `known` is not read once more.
+    pub fn archives_after(&self, known: &ArchiveList) -> Result<ArchiveList> {
+        let marks = self.last_marks()?;
+        let mut remarks = self.all_remarks()?;
+        let mut list = self.archives_marked(&marks, known)?;
+        for archive in &mut list.archives {
+            archive.remarks = remarks.remove(&archive.manifest.id).unwrap_or_default();
+            archive.remarks.apply_to(&mut archive.manifest);
+        }
+        Ok(list)
+    }
+
+    fn archives_marked(
+        &self,
+        marks: &HashMap<SessionId, TrashMark>,
+        known: &ArchiveList,
+    ) -> Result<ArchiveList> {
+        let known: HashMap<SessionId, &ArchiveManifest> =
+            known.archives.iter().map(|archive| (archive.manifest.id, &archive.manifest)).collect();
         let mut list = ArchiveList::default();
-        for key in self.list_keys(&layout::archives())? {
-            let Some(id) = layout::parse_archive(&key) else { continue };
-            match self.read_manifest(&id) {
+        let mut ids: Vec<SessionId> =
+            self.list_keys(&layout::archives())?.iter().filter_map(layout::parse_archive).collect();
+        ids.retain(|id| marks.get(id).is_none_or(|mark| mark.action != TrashAction::Collect));
+        let manifests = side_by_side(&ids, |id| match known.get(id) {
+            Some(manifest) => Ok(Some((*manifest).clone())),
+            None => self.read_manifest(id),
+        });
+        for (id, manifest) in ids.into_iter().zip(manifests) {
+            let deleted = marks.get(&id).filter(|mark| mark.action == TrashAction::Delete);
+            let deleted_ms = deleted.map(|mark| mark.marked_ms);
+            match manifest {
                 Ok(Some(manifest)) => {
-                    list.archives.push(ArchiveInfo { manifest, deleted_ms: deleted.get(&id).copied() });
+                    list.archives.push(ArchiveInfo { manifest, deleted_ms, remarks: Remarks::default() });
                 }
                 Ok(None) => {}
                 Err(e @ (Error::Damaged { .. } | Error::Newer { .. })) => list.damaged.push((id, e)),
@@ -65,8 +100,8 @@ impl Repository {
         ArchiveManifest::decode(id, &body).map(Some).map_err(|e| Error::reading(key.as_str(), e))
     }
 
-    /// Finds an archive: `latest` for the newest that is not deleted, or a name, or an id or the beginning of
-    /// one. A name goes before an id; archives that are not deleted go before deleted ones.
+    /// Finds an archive: `latest` for the newest complete one that is not deleted, or where none is complete the
+    /// newest; or a name, or an id or the beginning of one. A name goes before an id; archives that are not deleted go before deleted ones.
     ///
     /// Errors: [`Error::NoSuchArchive`], [`Error::AmbiguousArchive`].
     pub fn find_archive(&self, wanted: &str) -> Result<ArchiveInfo> {
@@ -78,11 +113,10 @@ impl Repository {
             if let Some((_, damage)) = list.damaged.pop() {
                 return Err(damage);
             }
-            return list
-                .archives
-                .into_iter()
-                .rfind(|archive| archive.deleted_ms.is_none())
-                .ok_or_else(missing);
+            list.archives.retain(|archive| archive.deleted_ms.is_none());
+            let complete = list.archives.iter().rposition(|archive| archive.manifest.is_complete());
+            let newest = complete.or(list.archives.len().checked_sub(1));
+            return newest.map(|place| list.archives.swap_remove(place)).ok_or_else(missing);
         }
         let digits = wanted.len() >= ID_DIGITS_MIN && wanted.bytes().all(|b| b.is_ascii_hexdigit());
         let by_name = |archive: &ArchiveInfo| archive.manifest.name == wanted;

@@ -2,26 +2,30 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use dbvault_format::chunk_list::StreamRef;
-use dbvault_format::entry::{EntryMeta, EntryReport, Grid};
+use dbvault_format::entry::{EntryKind, EntryMeta, EntryReport, Grid};
 use dbvault_format::header::ObjectKind;
 use dbvault_format::id::SessionId;
-use dbvault_format::manifest::{ArchiveManifest, EntryRecord, NAME_BYTES_MAX, Sizes, encode_entries};
+use dbvault_format::manifest::{
+    ArchiveManifest, EntryRecord, FailedEntry, NAME_BYTES_MAX, Sizes, encode_entries,
+};
 use dbvault_storage::ErrorKind;
 
 use crate::index::ChunkIndex;
 use crate::monitor::{Monitor, Phase};
 use crate::pack_writer::PackWriter;
 use crate::pipeline::Pipeline;
-use crate::repository::now_ms;
+use crate::repository::{elapsed_ms, now_ms};
 use crate::reuse::Reuse;
 use crate::segment_writer::SegmentWriter;
 use crate::session::Session;
+use crate::tree_writer::{TreeWriter, store_tree};
 use crate::view::View;
-use crate::{Error, Repository, Result, layout};
+use crate::{Error, Reader, Repository, Result, layout};
 
 /// Times the commit is tried when its outcome is unknown.
 const COMMIT_TRIES_MAX: u32 = 3;
@@ -49,10 +53,17 @@ pub struct BackupTxn {
     monitor: Arc<dyn Monitor>,
     options: BackupOptions,
     started_ms: i64,
-    names: BTreeSet<String>,
+    dated_ms: Option<i64>,
+    /// Host and user, where these are not ours.
+    made_by: Option<(String, String)>,
+    names: Mutex<BTreeSet<String>>,
     entries: Vec<EntryRecord>,
     /// A stream could not be stored: chunks that are counted as stored may not be, so there is no commit.
-    failed: bool,
+    failed: AtomicBool,
+    /// What was asked for and is not in the archive.
+    missing: Vec<FailedEntry>,
+    /// The archive this one is a copy of.
+    original: Option<ArchiveManifest>,
 }
 
 impl Repository {
@@ -73,9 +84,13 @@ impl Repository {
                 monitor,
                 options,
                 started_ms: now_ms(),
-                names: BTreeSet::new(),
+                dated_ms: None,
+                made_by: None,
+                names: Mutex::default(),
                 entries: Vec::new(),
-                failed: false,
+                failed: AtomicBool::new(false),
+                missing: Vec::new(),
+                original: None,
             }),
             Err(e) => {
                 // The first error is the one that tells; a registration that stays does no harm.
@@ -102,26 +117,83 @@ impl Repository {
 }
 
 impl BackupTxn {
+    /// Dates the archive: what is backed up is of an earlier time, milliseconds since 1970 UTC.
+    pub fn date(&mut self, started_ms: i64) {
+        self.dated_ms = Some(started_ms);
+    }
+
+    /// Says where what is backed up comes from: the archive is of that host and user, not of this client.
+    pub fn made_by(&mut self, host: String, user: String) {
+        self.made_by = Some((host, user));
+    }
+
     /// Id of the archive to be.
     pub fn id(&self) -> &SessionId {
         self.session.id()
     }
 
-    /// Stores the stream of an entry to its end.
+    /// Stores the stream of an entry to its end. Several threads may do so at once, each with a stream of its own;
+    /// each takes as many workers as there are cores, and the memory for them.
     ///
-    /// Errors: [`Error::NameTaken`] within this archive; [`Error::Source`] where `body` fails. After an error
-    /// of `body` or of storing there is no commit; [`BackupTxn::suspend`] keeps what was stored.
-    pub fn add_entry(&mut self, meta: EntryMeta, body: &mut dyn Read) -> Result<PendingEntry> {
+    /// Errors: [`Error::NameTaken`] within this archive; [`Error::Source`] where `body` fails: then the rest may be
+    /// committed without it. After an error of storing there is no commit; [`BackupTxn::suspend`] keeps what was
+    /// stored.
+    pub fn add_entry(&self, meta: EntryMeta, body: &mut dyn Read) -> Result<PendingEntry> {
+        if meta.kind == EntryKind::Tree {
+            return Err(Error::Format(dbvault_format::Error::malformed(
+                "entry",
+                "a tree is no single stream",
+            )));
+        }
+        let (pending, ()) = self.store_entry(meta, |meta| {
+            let (stream, sizes) = self.pipeline.store_stream(&meta.name, meta.grid, body)?;
+            Ok(((), stream, None, sizes))
+        })?;
+        Ok(pending)
+    }
+
+    /// Stores a tree of files: `write` gives their content and their records. `base` is the content of an earlier tree:
+    /// files that have not changed since are taken over from it, see [`TreeWriter::keep`]. Whatever kind `meta` has, that
+    /// of the entry is [`EntryKind::Tree`].
+    ///
+    /// Takes about 15 MiB more than [`BackupTxn::add_entry`], however many files there are.
+    ///
+    /// Errors: those of [`BackupTxn::add_entry`], and those of `write`; where these are no [`Error::Source`], there is no
+    /// commit either.
+    pub fn add_tree<T>(
+        &self,
+        meta: EntryMeta,
+        base: Option<&StreamRef>,
+        write: impl FnOnce(&mut TreeWriter<'_>) -> Result<T>,
+    ) -> Result<(PendingEntry, T)> {
+        let base = base.map(|base| self.reader().open_items(base)).transpose()?;
+        let meta = EntryMeta { kind: EntryKind::Tree, ..meta };
+        self.store_entry(meta, |meta| store_tree(&self.pipeline, meta, base, write))
+    }
+
+    /// Reads earlier archives by the index of this backup; what another program stores meanwhile is not seen.
+    pub fn reader(&self) -> Arc<Reader> {
+        Reader::beside(&self.repo, self.pipeline.reuse().index().clone(), self.monitor.clone())
+    }
+
+    fn store_entry<T>(
+        &self,
+        meta: EntryMeta,
+        store: impl FnOnce(&EntryMeta) -> Result<(T, StreamRef, Option<StreamRef>, Sizes)>,
+    ) -> Result<(PendingEntry, T)> {
         check_name(&meta.name)?;
-        if !self.names.insert(meta.name.clone()) {
+        if !self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(meta.name.clone()) {
             return Err(Error::NameTaken { name: meta.name });
         }
         let began = Instant::now();
-        let stored = self.pipeline.store_stream(&meta.name, meta.grid, body);
-        self.failed |= stored.is_err();
-        let (stream, sizes) = stored?;
-        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(PendingEntry(EntryRecord { meta, stream, sizes, duration_ms, report: EntryReport::default() }))
+        let stored = store(&meta);
+        // Where only the source failed, whatever was read of it is stored as it should be.
+        if stored.as_ref().is_err_and(|e| !matches!(e, Error::Source { .. })) {
+            self.failed.store(true, Ordering::Release);
+        }
+        let (value, stream, table, sizes) = stored?;
+        let (duration_ms, report) = (elapsed_ms(began), EntryReport::default());
+        Ok((PendingEntry(EntryRecord { meta, stream, sizes, duration_ms, report, table }), value))
     }
 
     /// Entries that are part of the archive so far, in order.
@@ -134,19 +206,59 @@ impl BackupTxn {
         self.entries.push(EntryRecord { report, ..pending.0 });
     }
 
+    /// Notes that an entry that was asked for is not in the archive: it will be incomplete. What was stored of it so
+    /// far stays for the next backup.
+    pub fn leave_out(&mut self, name: &str, reason: &str) {
+        self.missing.push(FailedEntry { name: name.into(), reason: reason.into() });
+    }
+
+    /// Where streams go to.
+    pub(crate) fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// Makes an entry part of the archive whose streams are stored.
+    pub(crate) fn push_entry(&mut self, entry: EntryRecord) {
+        self.entries.push(entry);
+    }
+
+    /// Makes an entry part of the archive that was stored from `original`, which it is a copy of.
+    pub(crate) fn finish_copy(&mut self, pending: PendingEntry, original: &EntryRecord) {
+        let EntryRecord { stream, table, sizes, .. } = pending.0;
+        self.push_entry(EntryRecord { stream, table, sizes, ..original.clone() });
+    }
+
+    /// The archive is a copy of `original`: it tells of the same time, host and program, and lacks the same.
+    pub(crate) fn copies(&mut self, original: ArchiveManifest) {
+        self.original = Some(original);
+    }
+
     /// Makes everything durable, then the archive visible: the only moment at which it comes to be.
     ///
     /// Errors: no archive is there, or, where the very last flush failed, one that a crash may take away.
     /// [`Error::Poisoned`] where a stream could not be stored.
     pub fn commit(self) -> Result<ArchiveManifest> {
-        if self.failed {
+        if self.failed.load(Ordering::Acquire) {
             return Err(Error::Poisoned);
         }
         if let Err(stop) = self.repo.client.check_interrupt() {
             self.suspend()?;
             return Err(stop);
         }
-        let BackupTxn { repo, session, pipeline, monitor, options, started_ms, entries, .. } = self;
+        let BackupTxn {
+            repo,
+            session,
+            pipeline,
+            monitor,
+            options,
+            started_ms,
+            dated_ms,
+            made_by,
+            entries,
+            missing,
+            original,
+            ..
+        } = self;
         let table = store_table(&pipeline, &entries)?;
         monitor.phase(Phase::Commit);
         pipeline.finish()?;
@@ -154,19 +266,24 @@ impl BackupTxn {
         let mut sizes = Sizes::default();
         entries.iter().for_each(|entry| sizes.add(&entry.sizes));
         sizes.stored_bytes += table.1.stored_bytes;
+        let took_ms = now_ms() - started_ms;
+        let started_ms = dated_ms.unwrap_or(started_ms);
+        let (host, user) = made_by.unwrap_or_else(|| (repo.client.host.clone(), repo.client.user.clone()));
         let manifest = ArchiveManifest {
             id: *session.id(),
             name: options.archive_name,
             started_ms,
-            finished_ms: now_ms(),
-            host: repo.client.host.clone(),
-            user: repo.client.user.clone(),
+            finished_ms: started_ms.saturating_add(took_ms),
+            host,
+            user,
             program_version: env!("CARGO_PKG_VERSION").into(),
             entries: table.0,
             entry_count: entries.len() as u64,
             sizes,
             comment: options.comment,
+            failed: missing,
         };
+        let manifest = original.map_or_else(|| manifest.clone(), |original| as_copy(&manifest, original));
         commit_slot(&repo, &manifest)?;
         if let Err(e) = session.end() {
             // The archive is there. A registration that stays makes a collection look at its slot, no more.
@@ -185,6 +302,19 @@ impl BackupTxn {
         self.session.end()?;
         kept?;
         Ok(self.repo.storage.flush()?)
+    }
+}
+
+/// The manifest of a copy: what is of the copy itself is its id, where its entries are, and what it took to store them.
+fn as_copy(made: &ArchiveManifest, original: ArchiveManifest) -> ArchiveManifest {
+    ArchiveManifest {
+        id: made.id,
+        name: made.name.clone(),
+        entries: made.entries,
+        entry_count: made.entry_count,
+        sizes: made.sizes,
+        comment: made.comment.clone(),
+        ..original
     }
 }
 
@@ -217,7 +347,7 @@ fn commit_slot(repo: &Repository, manifest: &ArchiveManifest) -> Result<()> {
 }
 
 /// Names are 1 to [`NAME_BYTES_MAX`] bytes, with no control characters.
-fn check_name(name: &str) -> Result<()> {
+pub(crate) fn check_name(name: &str) -> Result<()> {
     let ok = (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
     if ok { Ok(()) } else { Err(Error::BadName { name: name.into() }) }
 }

@@ -40,6 +40,14 @@ struct Plan {
     places: HashMap<ChunkId, usize>,
 }
 
+impl Plan {
+    /// Length of a chunk, bytes; 0 where it has no location.
+    fn plain_bytes(&self, id: &ChunkId) -> usize {
+        let len = self.places.get(id).map_or(0, |at| self.locations[*at].entry.plain_len);
+        (len as usize).min(CHUNK_BYTES_MAX)
+    }
+}
+
 impl ChunkReader {
     /// Reads chunks that `index` knows.
     pub(crate) fn new(repo: &Repository, index: Arc<ChunkIndex>) -> ChunkReader {
@@ -53,9 +61,8 @@ impl ChunkReader {
         let mut memory = std::mem::take(&mut bench.fetched);
         let mut end = 0;
         let mut fetch = |id: &ChunkId| {
-            let len = plan.places.get(id).map_or(0, |at| plan.locations[*at].entry.plain_len);
             let begin = end;
-            end += (len as usize).min(CHUNK_BYTES_MAX);
+            end += plan.plain_bytes(id);
             if self.decode_planned(id, &plan, bench, &mut room(&mut memory, end)[begin..]).is_err() {
                 let found = self.fetch_any_copy(id, &mut Vec::new())?;
                 end = begin + found.len();
@@ -66,6 +73,26 @@ impl ChunkReader {
         let places: Vec<Result<Range<usize>>> = ids.iter().map(&mut fetch).collect();
         bench.fetched = memory;
         places.into_iter().map(|place| Ok(&bench.fetched[place?])).collect()
+    }
+
+    /// As [`ChunkReader::fetch`], each chunk in memory of its own, for those who keep them: `memory` gives some that may
+    /// be used again.
+    pub(crate) fn fetch_apart(
+        &self,
+        ids: &[ChunkId],
+        bench: &mut Bench,
+        memory: &mut dyn FnMut() -> Vec<u8>,
+    ) -> Vec<Result<Vec<u8>>> {
+        let plan = self.read(ids, bench);
+        let mut fetch = |id: &ChunkId| {
+            let mut plain = memory();
+            plain.resize(plan.plain_bytes(id), 0);
+            match self.decode_planned(id, &plan, bench, &mut plain) {
+                Ok(()) => Ok(plain),
+                Err(_) => self.fetch_any_copy(id, &mut Vec::new()),
+            }
+        };
+        ids.iter().map(&mut fetch).collect()
     }
 
     /// The bytes of one chunk.
@@ -126,8 +153,8 @@ impl ChunkReader {
 
     /// A copy of the chunk that needs fewer than `limit` others. Its base has a copy that needs fewer still, so
     /// this never leads back, whatever other sessions have stored against what.
-    fn choose(&self, id: &ChunkId, limit: u8) -> Result<Location> {
-        let near = self.index.locate_many(std::slice::from_ref(id))?.concat();
+    pub(crate) fn choose(&self, id: &ChunkId, limit: u8) -> Result<Location> {
+        let near = self.index.locate_some(id)?;
         if let Some(copy) = near.into_iter().find(|copy| copy.entry.depth < limit) {
             return Ok(copy);
         }
@@ -189,7 +216,11 @@ impl ChunkReader {
     /// Reads one copy of a chunk and proves its id.
     fn fetch_copy(&self, location: &Location, base: Option<&[u8]>) -> Result<Vec<u8>> {
         let entry = &location.entry;
-        let record = self.packs.read_one(location)?;
+        let record = match self.packs.read_one(location) {
+            Ok(record) => record,
+            // The first error is the one that tells.
+            Err(e) => self.packs.read_rescued(location).ok().flatten().ok_or(e)?,
+        };
         let plain = Decoder::new().decode(entry.codec, &record, entry.plain_len as usize, base);
         plain.and_then(|plain| self.prove(&entry.id, &plain).map(|()| plain)).map_err(|e| {
             let name =

@@ -3,10 +3,13 @@
 use dbvault_format::id::{RepoId, Salt, SessionId, SlotId};
 use dbvault_format::keys::{KEY_BYTES, MasterKey};
 
-use crate::{Error, Result};
+use crate::{Error, Result, scripted};
 
 fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
+    if scripted::fill(&mut bytes) {
+        return Ok(bytes);
+    }
     getrandom::fill(&mut bytes).map_err(|e| Error::Random(e.to_string()))?;
     Ok(bytes)
 }

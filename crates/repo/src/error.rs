@@ -51,6 +51,14 @@ pub enum Error {
         /// Which chunk.
         id: ChunkId,
     },
+    /// A chunk of a stream can't be had.
+    #[error("chunk {id} can't be read")]
+    ChunkUnreadable {
+        /// Which chunk.
+        id: ChunkId,
+        /// Why.
+        source: Box<Error>,
+    },
     /// A pack that the index lists is not there.
     #[error("pack {name} is missing")]
     PackMissing {
@@ -88,7 +96,7 @@ pub enum Error {
     ArchiveState {
         /// Which archive.
         id: SessionId,
-        /// `deleted`, `not deleted` or `being collected`.
+        /// `deleted`, `not deleted`, `protected` or `being collected`.
         state: &'static str,
     },
     /// No key slot with this id.
@@ -128,6 +136,16 @@ pub enum Error {
         entry: String,
         /// What the reader said.
         source: std::io::Error,
+    },
+    /// An archive can't be read whole, and so can't be copied.
+    #[error("cannot read {entry} of archive {archive}")]
+    Unreadable {
+        /// Name of the archive.
+        archive: String,
+        /// Name of the entry, or `the list of entries`.
+        entry: String,
+        /// Why.
+        source: Box<Error>,
     },
     /// The local cache can't be used.
     #[error("local index cache {path}: {message}")]

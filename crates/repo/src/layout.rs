@@ -8,6 +8,11 @@ pub(crate) fn config() -> Key {
     key("config")
 }
 
+/// `reserve`
+pub(crate) fn reserve() -> Key {
+    key("reserve")
+}
+
 /// `keys`, above all key slots.
 pub(crate) fn key_slots() -> Key {
     key("keys")
@@ -41,6 +46,26 @@ pub(crate) fn parse_pack(key: &Key) -> Option<PackName> {
     key.file_name().parse().ok()
 }
 
+/// `parity`, above the parity of all packs.
+pub(crate) fn parities() -> Key {
+    key("parity")
+}
+
+/// `parity/<xx>/<pack>`
+pub(crate) fn parity(pack: &PackName) -> Key {
+    key(format!("parity/{:02x}/{pack}", pack.0[0]))
+}
+
+/// The pack whose parity an object below [`parities`] is.
+pub(crate) fn parse_parity(key: &Key) -> Option<PackName> {
+    parse_pack(key).filter(|pack| parity(pack) == *key)
+}
+
+/// `quarantine/<n>/<name>`: where an object is kept that was `name`, if this name is not too long.
+pub(crate) fn quarantine(number: u32, name: &Key) -> Option<Key> {
+    Key::new(format!("quarantine/{number:08}/{name}")).ok()
+}
+
 /// `index`, above all index segments.
 pub(crate) fn index() -> Key {
     key("index")
@@ -66,6 +91,16 @@ pub(crate) fn sessions() -> Key {
 /// `sessions/<session>/<n>`
 pub(crate) fn session(session: &SessionId, number: u32) -> Key {
     key(format!("sessions/{session}/{number:08}"))
+}
+
+/// The session an object below [`sessions`] is of.
+pub(crate) fn parse_session(key: &Key) -> Option<SessionId> {
+    key.as_str().strip_prefix("sessions/")?.split_once('/')?.0.parse().ok()
+}
+
+/// The session and the number of a registration or heartbeat.
+pub(crate) fn parse_heartbeat(key: &Key) -> Option<(SessionId, u32)> {
+    parse_numbered("sessions/", key)
 }
 
 /// `archives`, above all slots.
@@ -95,13 +130,32 @@ pub(crate) fn trash_mark(archive: &SessionId, number: u32) -> Key {
 
 /// The archive and the number of an object below [`trash`].
 pub(crate) fn parse_trash_mark(key: &Key) -> Option<(SessionId, u32)> {
-    let (archive, number) = key.as_str().strip_prefix("trash/")?.split_once('/')?;
-    Some((archive.parse().ok()?, number.parse().ok()?))
+    parse_numbered("trash/", key)
+}
+
+/// `notes`, above all notes.
+pub(crate) fn notes() -> Key {
+    key("notes")
+}
+
+/// `notes/<session>/<n>`
+pub(crate) fn note(archive: &SessionId, number: u32) -> Key {
+    key(format!("notes/{archive}/{number:08}"))
+}
+
+/// The archive and the number of an object below [`notes`].
+pub(crate) fn parse_note(key: &Key) -> Option<(SessionId, u32)> {
+    parse_numbered("notes/", key)
 }
 
 /// `condemned`, above all condemned lists.
 pub(crate) fn condemned() -> Key {
     key("condemned")
+}
+
+/// `condemned/<n>`
+pub(crate) fn condemned_list(number: u32) -> Key {
+    key(format!("condemned/{number:08}"))
 }
 
 /// `roots`, above all roots.
@@ -114,9 +168,22 @@ pub(crate) fn root(number: u32) -> Key {
     key(format!("roots/{number:08}"))
 }
 
+/// `packs`, above all packs.
+pub(crate) fn packs() -> Key {
+    key("packs")
+}
+
 /// The number of an object below [`roots`] or [`condemned`].
 pub(crate) fn parse_number(key: &Key) -> Option<u32> {
     key.file_name().parse().ok()
+}
+
+/// Reads names of the form `<folder>/<session>/<n>`.
+pub(crate) type Numbered = fn(&Key) -> Option<(SessionId, u32)>;
+
+fn parse_numbered(folder: &str, key: &Key) -> Option<(SessionId, u32)> {
+    let (session, number) = key.as_str().strip_prefix(folder)?.split_once('/')?;
+    Some((session.parse().ok()?, number.parse().ok()?))
 }
 
 fn key(name: impl Into<String>) -> Key {
@@ -133,10 +200,16 @@ mod tests {
         assert_eq!(parse_archive(&archive(&session)), Some(session));
         assert_eq!(parse_index_segment(&index_segment(&session, 3)), Some(session));
         assert_eq!(parse_trash_mark(&trash_mark(&session, 7)), Some((session, 7)));
+        assert_eq!(parse_note(&note(&session, 7)), Some((session, 7)));
         assert_eq!(parse_key_slot(&key_slot(&SlotId([1; 8]))), Some(SlotId([1; 8])));
         let name = PackName([0xcd; 32]);
         assert_eq!(parse_pack(&pack(&name)), Some(name));
         assert!(pack(&name).as_str().starts_with(pack_shard(0xcd).as_str()));
+        assert_eq!(parse_parity(&parity(&name)), Some(name));
+        assert_eq!(parse_parity(&pack(&name)), None);
+        assert_eq!(quarantine(3, &config()), Some(key("quarantine/00000003/config")));
         assert_eq!(parse_number(&root(12)), Some(12));
+        assert_eq!(parse_number(&condemned_list(13)), Some(13));
+        assert_eq!(parse_session(&super::session(&session, 3)), Some(session));
     }
 }

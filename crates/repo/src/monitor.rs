@@ -34,6 +34,10 @@ pub enum Phase {
     CheckStructure,
     /// Reading and decoding all packs.
     CheckData,
+    /// Finding out what archives need.
+    Mark,
+    /// Storing what is needed of packs that are mostly waste again.
+    Repack,
 }
 
 /// Receives progress; called from any thread, often: must be quick and must not block.

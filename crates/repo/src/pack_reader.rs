@@ -1,6 +1,6 @@
 //! Records out of packs: many at once, in as few reads as there are runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -48,12 +48,22 @@ pub(crate) struct PackReader {
     repo: Repository,
     index: Arc<ChunkIndex>,
     openers: Mutex<HashMap<PackName, Arc<RecordOpener>>>,
+    rescued: Mutex<Rescued>,
+}
+
+/// What parity has given.
+#[derive(Debug, Default)]
+struct Rescued {
+    /// The pack that was restored last.
+    last: Option<(PackName, Arc<Vec<u8>>)>,
+    /// Packs that can't be.
+    hopeless: HashSet<PackName>,
 }
 
 impl PackReader {
     /// Reads packs that `index` knows.
     pub(crate) fn new(repo: &Repository, index: Arc<ChunkIndex>) -> PackReader {
-        PackReader { repo: repo.clone(), index, openers: Mutex::default() }
+        PackReader { repo: repo.clone(), index, openers: Mutex::default(), rescued: Mutex::default() }
     }
 
     /// Reads and opens the records at `locations`, in any order; `records` then holds these and no others.
@@ -80,6 +90,41 @@ impl PackReader {
         let opened = opener.open(location.ordinal, &location.entry, &mut record);
         opened.map_err(|e| Error::reading(layout::pack(&info.name).as_str(), e))?;
         Ok(record)
+    }
+
+    /// As [`PackReader::read_one`], from what parity makes of the pack; `None` where it makes nothing.
+    pub(crate) fn read_rescued(&self, location: &Location) -> Result<Option<Vec<u8>>> {
+        let (info, opener) = self.pack(location.pack)?;
+        let Some(pack) = self.rescue(&info.name)? else { return Ok(None) };
+        let Some(record) = pack.get(location.offset as usize..end(location) as usize) else {
+            return Ok(None);
+        };
+        let mut record = record.to_vec();
+        let opened = opener.open(location.ordinal, &location.entry, &mut record);
+        opened.map_err(|e| Error::reading(layout::pack(&info.name).as_str(), e))?;
+        Ok(Some(record))
+    }
+
+    /// The bytes of a damaged pack, from its parity. One pack is kept in memory.
+    fn rescue(&self, name: &PackName) -> Result<Option<Arc<Vec<u8>>>> {
+        let mut rescued = self.rescued.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, pack)) = rescued.last.as_ref().filter(|(last, _)| last == name) {
+            return Ok(Some(pack.clone()));
+        }
+        if rescued.hopeless.contains(name) {
+            return Ok(None);
+        }
+        let Some(pack) = crate::parity::restore(&self.repo, name)? else {
+            if rescued.hopeless.len() == OPENERS_MAX {
+                rescued.hopeless.clear();
+            }
+            rescued.hopeless.insert(*name);
+            return Ok(None);
+        };
+        tracing::warn!(object = %layout::pack(name), "damaged; read by its parity");
+        let pack = Arc::new(pack);
+        rescued.last = Some((*name, pack.clone()));
+        Ok(Some(pack))
     }
 
     /// Reads and opens the records of one run into the bytes of `records` from `begin` on; gives their end.

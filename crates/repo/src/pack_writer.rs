@@ -14,7 +14,7 @@ use dbvault_format::pack::{ChunkEntry, PackBuilder, RecordOpener};
 use crate::index::ChunkIndex;
 use crate::pack_reader::room;
 use crate::segment_writer::SegmentWriter;
-use crate::{Error, Repository, Result, entropy, layout};
+use crate::{Error, Repository, Result, entropy, layout, parity};
 
 /// Threads that finish packs and give them to the storage.
 const STORE_THREADS: usize = 2;
@@ -159,12 +159,37 @@ impl PackWriter {
             self.poison();
             return Err(Error::Verify { id: entry.id });
         }
-        let whole = take_if(&pack, |pack| {
+        self.verified(&pack)?;
+        Ok(entry.sealed_len)
+    }
+
+    /// Seals a record of another repository with the same keys, as it is: neither is it decoded to be put here, nor to be
+    /// verified. Who wrote it did that; here it is compared that what was sealed opens to what went in.
+    ///
+    /// Errors: as those of [`PackWriter::store`].
+    pub(crate) fn carry(&self, chunk: &Encoded, verifier: &mut Verifier) -> Result<u32> {
+        self.shared.check()?;
+        let (pack, sealed) = self.append(chunk, &mut verifier.record)?;
+        let opened = sealed.opener.open_in_place(sealed.ordinal, &sealed.entry, &mut verifier.record);
+        if !opened.is_ok_and(|opened| opened == chunk.stored) {
+            self.poison();
+            return Err(Error::Verify { id: sealed.entry.id });
+        }
+        self.verified(&pack)?;
+        Ok(sealed.entry.sealed_len)
+    }
+
+    /// Whether a chunk is claimed and not in the index yet.
+    pub(crate) fn is_claimed(&self, id: &ChunkId) -> bool {
+        lock(&self.shared.claims).contains(id)
+    }
+
+    /// One more record of a pack is verified: it may be the last.
+    fn verified(&self, pack: &SharedPack) -> Result<()> {
+        self.send(take_if(pack, |pack| {
             pack.unverified -= 1;
             pack.full && pack.unverified == 0
-        });
-        self.send(whole)?;
-        Ok(entry.sealed_len)
+        }))
     }
 
     /// Seals a chunk into an open pack; `copy` becomes the sealed bytes.
@@ -268,6 +293,7 @@ impl Shared {
     fn try_store_pack(&self, builder: PackBuilder) -> Result<()> {
         let pack = builder.finish().map_err(Error::Format)?;
         self.repo.storage.put_new(&layout::pack(&pack.name), &[&pack.bytes])?;
+        parity::put_if_wanted(&self.repo, &pack.name, &pack.bytes)?;
         let size_bytes = pack.bytes.len() as u64;
         drop(pack.bytes);
         let listing = PackListing { name: pack.name, salt: pack.salt, size_bytes, entries: pack.entries };

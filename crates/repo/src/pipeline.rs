@@ -2,10 +2,11 @@
 //!
 //! One thread reads, one cuts, and as many workers as there are cores do the rest; bounded queues lie between
 //! them. A last thread puts the results in order again and builds the chunk list. Memory does not depend on
-//! the length of the stream.
+//! the length of the stream. Chunks that are stored already may be put between the bytes of a stream: they go the
+//! same way to their places, untouched.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::sync::Arc;
 use std::thread;
 
@@ -21,6 +22,7 @@ use dbvault_format::pack::ChunkEntry;
 use dbvault_format::similarity::{Similarity, SuperFeatures};
 
 use crate::base_choice::find_base;
+use crate::block_writer::{Block, BlockWriter};
 use crate::chunk_reader::{Bench, ChunkReader};
 use crate::monitor::{Counter, Monitor};
 use crate::pack_writer::{Encoded, PackWriter, Verifier};
@@ -29,6 +31,12 @@ use crate::{Error, Repository, Result};
 
 /// Bytes of a stream that are handed to a worker at once.
 const BATCH_BYTES: usize = 4 << 20;
+
+/// The same of a stream that has another beside it.
+const MOST_BATCH_BYTES: usize = 2 << 20;
+
+/// The same of a stream that is written beside another and has much less in it.
+const ASIDE_BATCH_BYTES: usize = 1 << 20;
 
 /// Batches that wait for a worker, and as many blocks for the one who cuts.
 const BATCH_QUEUE_MAX: usize = 2;
@@ -48,23 +56,52 @@ pub(crate) struct Pipeline {
     monitor: Arc<dyn Monitor>,
 }
 
-/// Bytes of a stream as they were read, behind as much room as the rest of the block before can need.
-struct Block {
-    bytes: Vec<u8>,
-    /// Where the bytes end.
-    end: usize,
-    /// Whether the stream does.
-    ended: bool,
+/// How much of the machine a stream takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share {
+    /// Threads that do the work.
+    workers: usize,
+    /// Bytes that are handed to one of them at once.
+    batch_bytes: usize,
+    /// Whether its bytes are progress that users hear of.
+    counted: bool,
+}
+
+impl Share {
+    /// That of a stream which all waits for.
+    pub(crate) fn whole() -> Share {
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        Share { workers, batch_bytes: BATCH_BYTES, counted: true }
+    }
+
+    /// That of a stream which has another beside it.
+    pub(crate) fn most() -> Share {
+        Share { batch_bytes: MOST_BATCH_BYTES, ..Share::whole() }
+    }
+
+    /// That of a stream which is written beside another.
+    pub(crate) fn aside() -> Share {
+        Share { workers: 1, batch_bytes: ASIDE_BATCH_BYTES, counted: false }
+    }
 }
 
 /// Consecutive chunks of a stream.
 struct Batch {
     number: u64,
     bytes: Vec<u8>,
-    /// Where the first chunk begins.
+    /// Where the first cut chunk begins.
     start: usize,
-    /// Lengths of the chunks; together as much of `bytes` as belongs to this batch.
-    lens: Vec<usize>,
+    /// In order; the lengths of cut chunks are together as much of `bytes` as belongs to this batch.
+    pieces: Vec<Piece>,
+}
+
+/// A chunk of a batch.
+#[derive(Clone, Copy, Debug)]
+enum Piece {
+    /// The next bytes, as many.
+    Cut(usize),
+    /// A chunk that is stored already.
+    Stored(Item),
 }
 
 /// What a batch became.
@@ -122,7 +159,21 @@ impl Pipeline {
         grid: Grid,
         body: &mut dyn Read,
     ) -> Result<(StreamRef, Sizes)> {
-        let workers = thread::available_parallelism().map_or(1, usize::from);
+        let (_, stream, sizes) =
+            self.store_written(name, grid, Share::whole(), |blocks| blocks.copy(body, u64::MAX))?;
+        Ok((stream, sizes))
+    }
+
+    /// Stores the stream that `write` writes; gives what `write` gave, too.
+    ///
+    /// Errors: those of `write`; any failure of storing, after which the session can't commit.
+    pub(crate) fn store_written<T>(
+        &self,
+        name: &str,
+        grid: Grid,
+        share: Share,
+        write: impl FnOnce(&mut BlockWriter) -> Result<T>,
+    ) -> Result<(T, StreamRef, Sizes)> {
         let room = match grid {
             Grid::Content => self.chunker.window_bytes(),
             Grid::Fixed(bytes) => (bytes as usize).clamp(1, CHUNK_BYTES_MAX),
@@ -132,21 +183,29 @@ impl Pipeline {
         let (results, stored) = unbounded::<Result<Stored>>();
         let (spent, buffers) = unbounded::<Vec<u8>>();
         thread::scope(|scope| {
-            for _ in 0..workers {
+            for _ in 0..share.workers {
                 let (jobs, results, spent) = (jobs.clone(), results.clone(), spent.clone());
                 scope.spawn(move || self.work(&jobs, &results, &spent));
             }
             drop((jobs, results, spent));
             scope.spawn(move || self.cut_blocks(grid, room, &uncut, &batches));
             let list = scope.spawn(move || self.build_list(&stored));
-            let read = self.read_blocks(name, room, body, &blocks, &buffers);
-            drop(blocks);
+            let monitor = share.counted.then(|| self.monitor.clone());
+            let sizes = (room, share.batch_bytes);
+            let mut writer = BlockWriter::new(&self.repo, monitor, name, sizes, (blocks, buffers));
+            let written = match write(&mut writer) {
+                Ok(written) => writer.end().map(|()| written),
+                Err(e) => {
+                    drop(writer);
+                    Err(e)
+                }
+            };
             let list = list.join().unwrap_or(Err(Error::Poisoned));
-            // When storing fails, reading ends because nobody takes blocks any more.
-            match (read, list) {
+            // When storing fails, writing ends because nobody takes blocks any more.
+            match (written, list) {
                 (Err(Error::Poisoned), Err(e)) => Err(e),
-                (Err(e), _) | (Ok(()), Err(e)) => Err(e),
-                (Ok(()), Ok(stream)) => Ok(stream),
+                (Err(e), _) | (Ok(_), Err(e)) => Err(e),
+                (Ok(written), Ok((stream, sizes))) => Ok((written, stream, sizes)),
             }
         })
     }
@@ -156,67 +215,54 @@ impl Pipeline {
         self.packs.finish()
     }
 
-    /// Reads the stream into blocks, each behind `room` bytes.
-    fn read_blocks(
-        &self,
-        name: &str,
-        room: usize,
-        body: &mut dyn Read,
-        blocks: &Sender<Block>,
-        buffers: &Receiver<Vec<u8>>,
-    ) -> Result<()> {
-        loop {
-            let mut bytes = buffers.try_recv().unwrap_or_default();
-            bytes.resize(room + BATCH_BYTES, 0);
-            let mut end = room;
-            let ended = self.fill(name, body, &mut bytes, &mut end)?;
-            blocks.send(Block { bytes, end, ended }).map_err(|_| Error::Poisoned)?;
-            if ended {
-                return Ok(());
-            }
-        }
+    /// How hard chunks are compressed.
+    pub(crate) fn level(&self) -> i32 {
+        i32::from(self.repo.params.level)
+    }
+
+    /// Where chunks are stored.
+    pub(crate) fn packs(&self) -> &PackWriter {
+        &self.packs
+    }
+
+    /// What may be reused.
+    pub(crate) fn reuse(&self) -> &Reuse {
+        &self.reuse
     }
 
     /// Cuts blocks into batches of chunks. What is left of a block, too short to cut without seeing more, goes
     /// before the next one. Ends when the stream does, or reading, or storing.
     fn cut_blocks(&self, grid: Grid, room: usize, blocks: &Receiver<Block>, batches: &Sender<Batch>) {
         let mut recent = RecentCandidates::default();
+        let cut = |window: &[u8], recent: &mut RecentCandidates| match grid {
+            Grid::Content => self.chunker.cut(window, recent),
+            Grid::Fixed(_) => room.min(window.len()),
+        };
         let mut rest = Vec::new();
-        for (number, Block { mut bytes, end, ended }) in (0..).zip(blocks) {
+        for (number, Block { mut bytes, end, breaks, ended }) in (0..).zip(blocks) {
             let start = room - rest.len();
             bytes[start..room].copy_from_slice(&rest);
-            let (mut lens, mut at) = (Vec::new(), start);
+            let (mut pieces, mut at) = (Vec::new(), start);
+            for place in breaks {
+                while at < place.at {
+                    let len = cut(&bytes[at..place.at], &mut recent);
+                    pieces.push(Piece::Cut(len));
+                    at += len;
+                }
+                recent = RecentCandidates::default();
+                pieces.extend(place.stored.map(Piece::Stored));
+            }
             while at < end && (ended || end - at >= room) {
-                let len = match grid {
-                    Grid::Content => self.chunker.cut(&bytes[at..end], &mut recent),
-                    Grid::Fixed(_) => room.min(end - at),
-                };
-                lens.push(len);
+                let len = cut(&bytes[at..end], &mut recent);
+                pieces.push(Piece::Cut(len));
                 at += len;
             }
             rest.clear();
             rest.extend_from_slice(&bytes[at..end]);
-            if batches.send(Batch { number, bytes, start, lens }).is_err() {
+            if batches.send(Batch { number, bytes, start, pieces }).is_err() {
                 return;
             }
         }
-    }
-
-    /// Reads until the buffer is full (`false`) or the stream ends (`true`).
-    fn fill(&self, name: &str, body: &mut dyn Read, bytes: &mut [u8], filled: &mut usize) -> Result<bool> {
-        while *filled < bytes.len() {
-            self.repo.client.check_interrupt()?;
-            match body.read(&mut bytes[*filled..]) {
-                Ok(0) => return Ok(true),
-                Ok(len) => {
-                    *filled += len;
-                    self.monitor.add(Counter::StreamBytes, len as u64);
-                }
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(source) => return Err(Error::Source { entry: name.into(), source }),
-            }
-        }
-        Ok(false)
     }
 
     fn work(&self, jobs: &Receiver<Batch>, results: &Sender<Result<Stored>>, spent: &Sender<Vec<u8>>) {
@@ -256,13 +302,21 @@ impl Pipeline {
         let mut stored = Stored { number: batch.number, items: Vec::new(), sizes: Sizes::default() };
         let mut new = Vec::new();
         let mut at = batch.start;
-        for len in &batch.lens {
-            let plain = &batch.bytes[at..at + len];
-            at += len;
-            let id = self.repo.keys.chunk_id(plain);
-            stored.items.push(Item { id, stream_bytes: *len as u64 });
-            stored.sizes.original_bytes += *len as u64;
+        for piece in &batch.pieces {
+            let (item, plain) = match *piece {
+                Piece::Stored(item) => (item, None),
+                Piece::Cut(len) => {
+                    let plain = &batch.bytes[at..at + len];
+                    at += len;
+                    let id = self.repo.keys.chunk_id(plain);
+                    (Item { id, stream_bytes: len as u64 }, Some(plain))
+                }
+            };
+            stored.items.push(item);
+            stored.sizes.original_bytes += item.stream_bytes;
             stored.sizes.chunks += 1;
+            let Some(plain) = plain else { continue };
+            let id = item.id;
             if self.is_new(&id)? {
                 let features =
                     self.similarity.features(plain).filter(|_| self.repo.params.delta_depth_max > 0);

@@ -1,19 +1,22 @@
 //! A repository: opening it, and reading and making its sealed objects.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use dbvault_format::config::{self, RepoParams};
 use dbvault_format::header::ObjectKind;
-use dbvault_format::id::{RepoId, SlotId};
+use dbvault_format::id::{RepoId, SessionId, SlotId};
 use dbvault_format::key_slot::{KdfWork, Secret, SlotKind};
 use dbvault_format::keys::{Keys, MasterKey};
-use dbvault_format::object::{Place, open_object, seal_object};
+use dbvault_format::manifest::Fence;
+use dbvault_format::object::{Place, open_object, seal_object, to_cbor};
 use dbvault_storage::{ErrorKind, Key, Storage};
 
-use crate::{Error, Result, entropy, key_slots, layout};
+use crate::layout::Numbered;
+use crate::{Error, Result, entropy, key_slots, layout, reserve, scripted};
 
 /// Who uses a repository, and from where.
 #[derive(Clone, Debug)]
@@ -58,6 +61,11 @@ pub struct Repository {
 }
 
 impl Repository {
+    /// Errors: [`Error::Interrupted`] where the user wants to stop.
+    pub fn check_interrupt(&self) -> Result<()> {
+        self.client.check_interrupt()
+    }
+
     /// Makes a repository in an empty storage, with one key slot.
     ///
     /// The slot is stored before `config`, whose presence makes the repository: a crash leaves no repository,
@@ -66,16 +74,39 @@ impl Repository {
     pub fn init(
         storage: Arc<dyn Storage>,
         client: Client,
-        mut params: RepoParams,
+        params: RepoParams,
         secret: &Secret,
         label: &str,
+    ) -> Result<Repository> {
+        Repository::init_with(storage, client, params, &entropy::master_key()?, (secret, label))
+    }
+
+    /// The same with the data keys of this repository, so that records need not be decoded to go from one to the other:
+    /// see [`Repository::shares_keys_with`]. Each has its own key slots, but whoever has opened one has the data keys of
+    /// both: a slot that is removed from one does not keep its owner out of the other.
+    pub fn init_like(
+        &self,
+        storage: Arc<dyn Storage>,
+        params: RepoParams,
+        secret: &Secret,
+        label: &str,
+    ) -> Result<Repository> {
+        Repository::init_with(storage, self.client.clone(), params, &self.master, (secret, label))
+    }
+
+    fn init_with(
+        storage: Arc<dyn Storage>,
+        client: Client,
+        mut params: RepoParams,
+        master: &MasterKey,
+        (secret, label): (&Secret, &str),
     ) -> Result<Repository> {
         if storage.size(&layout::config())?.is_some() {
             return Err(Error::RepositoryExists { location: storage.location() });
         }
         params.created_ms = now_ms();
         params.validate().map_err(Error::Format)?;
-        let (id, master) = (entropy::repo_id()?, entropy::master_key()?);
+        let (id, master) = (entropy::repo_id()?, master.clone());
         let keys = Keys::derive(&master);
         let bytes = config::encode(&keys.config, &id, &params);
         let place = key_slots::SlotPlace { storage: &*storage, repo: &id };
@@ -154,6 +185,11 @@ impl Repository {
         Ok(Repository { storage, client, id, params, master, keys, slot })
     }
 
+    /// Whether both have the same data keys: the same bytes are then the same chunks in both.
+    pub fn shares_keys_with(&self, other: &Repository) -> bool {
+        self.master.0 == other.master.0
+    }
+
     /// Random id of this repository.
     pub fn id(&self) -> &RepoId {
         &self.id
@@ -184,7 +220,42 @@ impl Repository {
         if again.1 != body {
             return Err(Error::Format(dbvault_format::Error::Authentication { what: kind.name() }));
         }
-        Ok(self.storage.put_new(key, &[&object])?)
+        match self.storage.put_new(key, &[&object]) {
+            Err(e) if e.kind() == ErrorKind::NoSpace && reserve::may_use(kind) => {
+                // Tried again even where there is none left: another thread may just have given it up.
+                self.release_reserve()?;
+                Ok(self.storage.put_new(key, &[&object])?)
+            }
+            done => Ok(done?),
+        }
+    }
+
+    /// The same, if nobody has made an object of this name. Gives whether it was made.
+    pub(crate) fn put_sealed_if_free(&self, key: &Key, kind: ObjectKind, body: &[u8]) -> Result<bool> {
+        match self.put_sealed(key, kind, body) {
+            Err(Error::Storage(e)) if e.kind() == ErrorKind::AlreadyExists => Ok(false),
+            done => done.map(|()| true),
+        }
+    }
+
+    /// Puts a fence into the slot of a session, unless it is filled: the session can't commit any more, or has.
+    pub(crate) fn put_fence(&self, session: &SessionId) -> Result<()> {
+        let fence = Fence { session: *session, fenced_ms: now_ms(), host: self.client.host.clone() };
+        self.put_sealed_if_free(&layout::archive(session), ObjectKind::Fence, &to_cbor(&fence)).map(drop)
+    }
+
+    /// Names of the form `<folder>/<session>/<n>`: the highest number of each session, as `parse` reads them.
+    pub(crate) fn last_numbers_below(
+        &self,
+        folder: &Key,
+        parse: Numbered,
+    ) -> Result<BTreeMap<SessionId, u32>> {
+        let mut last = BTreeMap::<SessionId, u32>::new();
+        for (session, number) in self.list_keys(folder)?.iter().filter_map(parse) {
+            let known = last.entry(session).or_default();
+            *known = number.max(*known);
+        }
+        Ok(last)
     }
 
     /// Reads a sealed object of one of `kinds`.
@@ -219,6 +290,17 @@ fn read_config(storage: &dyn Storage) -> Result<Vec<u8>> {
 /// Milliseconds since 1970 UTC by this machine's clock. For people and for ordering listings; nothing's
 /// safety depends on it.
 pub(crate) fn now_ms() -> i64 {
+    if let Some(now_ms) = scripted::now_ms() {
+        return now_ms;
+    }
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Milliseconds since `began`.
+pub(crate) fn elapsed_ms(began: Instant) -> u64 {
+    match scripted::now_ms() {
+        Some(_) => 0,
+        None => u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+    }
 }

@@ -48,25 +48,15 @@ impl Reuse {
 
     /// Where the chunk is, if it may be reused; its pack is adopted where that is needed.
     pub(crate) fn find(&self, id: &ChunkId) -> Result<Option<Location>> {
-        Ok(self.find_many(std::slice::from_ref(id))?.pop().flatten())
-    }
-
-    /// The same for many chunks, in their order: those that were stored together are found with few reads.
-    pub(crate) fn find_many(&self, ids: &[ChunkId]) -> Result<Vec<Option<Location>>> {
-        match self.ask(|index| index.locate_many(ids))? {
-            Some(copies) => {
-                ids.iter().zip(copies).map(|(id, copies)| self.choose(id, &copies, u8::MAX)).collect()
-            }
-            None => Ok(vec![None; ids.len()]),
-        }
+        self.find_below(id, u8::MAX)
     }
 
     /// As [`Reuse::find`], of copies of a depth less than `limit`. A base is looked for below what is stored
     /// against it: two sessions may have stored two chunks each against the other, and that must not lead in
     /// circles.
     pub(crate) fn find_below(&self, id: &ChunkId, limit: u8) -> Result<Option<Location>> {
-        let copies = self.ask(|index| index.locate_many(std::slice::from_ref(id)))?;
-        self.choose(id, &copies.unwrap_or_default().pop().unwrap_or_default(), limit)
+        let copies = self.ask(|index| index.locate_some(id))?.unwrap_or_default();
+        self.choose(id, &copies, limit)
     }
 
     /// What the index says. A failing cache costs space, not safety: the chunks are stored again.

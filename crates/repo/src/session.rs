@@ -10,6 +10,7 @@ use dbvault_format::object::to_cbor;
 use dbvault_format::session::SessionRecord;
 use dbvault_storage::ErrorKind;
 
+use crate::liveness::Liveness;
 use crate::repository::now_ms;
 use crate::{Repository, Result, entropy, layout};
 
@@ -21,6 +22,8 @@ const HEARTBEAT: Duration = Duration::from_secs(15 * 60);
 pub(crate) struct Session {
     id: SessionId,
     repo: Repository,
+    /// Shows collectors on this machine that the process lives.
+    liveness: Option<Liveness>,
     stop: Option<mpsc::Sender<()>>,
     /// Gives the number of records it has written.
     heart: Option<JoinHandle<u32>>,
@@ -31,6 +34,7 @@ impl Session {
     /// this waits for the session.
     pub(crate) fn register(repo: &Repository) -> Result<Session> {
         let id = entropy::session_id()?;
+        let liveness = Liveness::hold(repo, &id);
         write_record(repo, &id, 0)?;
         repo.storage.flush()?;
         let (stop, stopped) = mpsc::channel();
@@ -48,7 +52,7 @@ impl Session {
             }
             number
         });
-        Ok(Session { id, repo: repo.clone(), stop: Some(stop), heart: Some(heart) })
+        Ok(Session { id, repo: repo.clone(), liveness, stop: Some(stop), heart: Some(heart) })
     }
 
     /// Id of the session.
@@ -63,6 +67,9 @@ impl Session {
         // The registration itself goes last: as long as it is there, the session is.
         for number in (0..count).rev() {
             self.repo.storage.delete(&layout::session(&self.id, number))?;
+        }
+        if let Some(liveness) = self.liveness.take() {
+            liveness.end();
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use dbvault_format::object::from_cbor;
 use dbvault_format::root::{Condemned, Root};
 use dbvault_storage::{ErrorKind, Key};
 
+use crate::side_by_side::side_by_side;
 use crate::{Error, Repository, Result, layout};
 
 /// How a session ended, as its archive slot tells.
@@ -24,7 +25,7 @@ pub(crate) enum Outcome {
 }
 
 /// What a client needs to know before it uses the index.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct View {
     /// Number of the latest root; 0 before the first collection.
     pub(crate) root_number: u32,
@@ -36,7 +37,9 @@ pub(crate) struct View {
     folded: HashSet<SessionId>,
     /// Sessions that have ended; all others run or died.
     outcomes: HashMap<SessionId, Outcome>,
-    /// Packs condemned by an epoch whose root this view has not seen.
+    /// Packs that the latest root deletes: its base may list them all the same.
+    deleted: HashSet<PackName>,
+    /// Those, and packs condemned by an epoch whose root this view has not seen.
     condemned: HashSet<PackName>,
     /// Packs of all condemned lists that still exist.
     condemned_ever: HashSet<PackName>,
@@ -53,10 +56,11 @@ impl View {
         for key in condemned {
             view.read_condemned(repo, &key)?;
         }
-        for key in repo.list_keys(&layout::archives())? {
-            if let Some(id) = layout::parse_archive(&key) {
-                view.outcomes.extend(read_outcome(repo, &key)?.map(|outcome| (id, outcome)));
-            }
+        let mut slots = repo.list_keys(&layout::archives())?;
+        slots.retain(|key| layout::parse_archive(key).is_some());
+        let outcomes = side_by_side(&slots, |key| read_outcome(repo, key));
+        for (key, outcome) in slots.iter().zip(outcomes) {
+            view.outcomes.extend(layout::parse_archive(key).zip(outcome?));
         }
         view.segments = repo.list_keys(&layout::index())?;
         Ok(view)
@@ -73,7 +77,8 @@ impl View {
         self.base = root.base.into_iter().filter_map(|name| Key::new(name).ok()).collect();
         self.based = self.base.iter().filter_map(layout::parse_index_segment).collect();
         self.folded = root.folded.into_iter().collect();
-        self.condemned.extend(root.deleted);
+        self.condemned.extend(&root.deleted);
+        self.deleted = root.deleted.into_iter().collect();
         Ok(())
     }
 
@@ -104,9 +109,49 @@ impl View {
         })
     }
 
+    /// Segments of the base.
+    pub(crate) fn base_segments(&self) -> impl Iterator<Item = &Key> {
+        self.segments.iter().filter(|key| self.base.contains(key))
+    }
+
+    /// Segments of sessions that have committed and that no root has folded yet.
+    pub(crate) fn committed_segments(&self) -> impl Iterator<Item = (&Key, SessionId)> {
+        self.segments.iter().filter_map(|key| {
+            let session = layout::parse_index_segment(key)?;
+            let committed = self.outcomes.get(&session) == Some(&Outcome::Committed);
+            (committed && !self.folded.contains(&session) && !self.base.contains(key))
+                .then_some((key, session))
+        })
+    }
+
+    /// Sessions that are folded, and of which segments are still there.
+    pub(crate) fn folded_with_segments(&self) -> impl Iterator<Item = SessionId> {
+        let sessions = self.segments.iter().filter_map(layout::parse_index_segment);
+        sessions.filter(|session| self.folded.contains(session))
+    }
+
+    /// Segments of sessions whose slots are empty: they run, or ended without an archive, or are no sessions but
+    /// attempts at a base.
+    pub(crate) fn segments_without_slot(&self) -> impl Iterator<Item = (&Key, SessionId)> {
+        self.segments.iter().filter_map(|key| {
+            let session = layout::parse_index_segment(key)?;
+            (!self.outcomes.contains_key(&session)).then_some((key, session))
+        })
+    }
+
+    /// Segments of one session.
+    pub(crate) fn segments_of(&self, session: SessionId) -> impl Iterator<Item = &Key> {
+        self.segments.iter().filter(move |key| layout::parse_index_segment(key) == Some(session))
+    }
+
     /// All index segments that are there.
     pub(crate) fn all_segments(&self) -> &[Key] {
         &self.segments
+    }
+
+    /// How a session ended, if it has.
+    pub(crate) fn outcome(&self, session: &SessionId) -> Option<Outcome> {
+        self.outcomes.get(session).copied()
     }
 
     /// Sessions that have filled their slot, sorted.
@@ -116,14 +161,23 @@ impl View {
         sessions
     }
 
+    /// Whether the latest root deletes a pack.
+    pub(crate) fn is_deleted(&self, pack: &PackName) -> bool {
+        self.deleted.contains(pack)
+    }
+
+    /// Whether a pack that `sessions` list is in the base, or will be in the next one.
+    pub(crate) fn lists(&self, sessions: &[SessionId]) -> bool {
+        sessions.iter().any(|session| {
+            self.based.contains(session) || self.outcomes.get(session) == Some(&Outcome::Committed)
+        })
+    }
+
     /// Whether a pack that `sessions` list may be reused, and how.
     pub(crate) fn standing(&self, pack: &PackName, sessions: &[SessionId]) -> Standing {
-        let committed = |session: &SessionId| {
-            self.based.contains(session) || self.outcomes.get(session) == Some(&Outcome::Committed)
-        };
         if self.condemned.contains(pack) {
             Standing::Absent
-        } else if sessions.iter().any(committed) {
+        } else if self.lists(sessions) {
             Standing::Listed
         } else if self.condemned_ever.contains(pack) {
             Standing::Absent

@@ -1,5 +1,5 @@
-//! The memory of a backup does not grow with its stream. A process measures its own peak, so each stream is
-//! stored by a process of its own: this test program, started again.
+//! The memory of a backup does not grow with its stream, nor with the number of files of a tree. A process measures its own
+//! peak, so each is stored by a process of its own: this test program, started again.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -11,12 +11,17 @@ use std::sync::atomic::AtomicBool;
 
 use dbvault_format::config::RepoParams;
 use dbvault_format::entry::{EntryKind, EntryMeta, EntryReport, Grid};
+use dbvault_format::file_table::{FileKind, FileRecord, FileTime};
 use dbvault_format::key_slot::Secret;
-use dbvault_repo::{BackupOptions, Client, NoMonitor, Repository};
+use dbvault_format::manifest::EntryRecord;
+use dbvault_repo::{BackupOptions, BackupTxn, Client, NoMonitor, Repository};
 use dbvault_storage::LocalStorage;
 
 /// Tells a child how long its stream is, MiB.
 const STREAM_MIB: &str = "DBVAULT_TEST_STREAM_MIB";
+
+/// Tells a child how many files its tree has.
+const TREE_FILES: &str = "DBVAULT_TEST_TREE_FILES";
 
 /// Most memory that a backup may need beyond that of the program itself, KiB.
 const GROWTH_KIB_MAX: u64 = 300 << 10;
@@ -90,29 +95,35 @@ fn peak_kib() -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Stores a stream; gives how much the peak grew, KiB.
-fn store(len: u64) -> u64 {
-    let dir = tempfile::tempdir().unwrap();
+fn init(dir: &std::path::Path) -> Repository {
     let client = Client {
         host: "host".into(),
         user: "user".into(),
-        cache_dir: dir.path().join("cache"),
+        cache_dir: dir.join("cache"),
         interrupt: Arc::new(AtomicBool::new(false)),
     };
-    let storage = Arc::new(LocalStorage::create(dir.path().join("repository")).unwrap());
+    let storage = Arc::new(LocalStorage::create(dir.join("repository")).unwrap());
     let secret = Secret::KeyFile(zeroize::Zeroizing::new(vec![1; 32]));
-    let repo = Repository::init(storage, client, RepoParams::default(), &secret, "").unwrap();
+    Repository::init(storage, client, RepoParams::default(), &secret, "").unwrap()
+}
+
+fn begin(repo: &Repository, name: &str) -> BackupTxn {
+    let options = BackupOptions { archive_name: name.into(), comment: None };
+    repo.begin_backup(options, Arc::new(NoMonitor)).unwrap()
+}
+
+fn meta(kind: EntryKind) -> EntryMeta {
+    EntryMeta { name: "entry".into(), kind, grid: Grid::Content, attributes: Default::default() }
+}
+
+/// Stores a stream; gives how much the peak grew, KiB.
+fn store(len: u64) -> u64 {
+    let dir = tempfile::tempdir().unwrap();
+    let repo = init(dir.path());
     let mut stream = Synthetic::new(len);
     let before = peak_kib();
-    let options = BackupOptions { archive_name: "archive".into(), comment: None };
-    let mut txn = repo.begin_backup(options, Arc::new(NoMonitor)).unwrap();
-    let meta = EntryMeta {
-        name: "stream".into(),
-        kind: EntryKind::Stdin,
-        grid: Grid::Content,
-        attributes: Default::default(),
-    };
-    let pending = txn.add_entry(meta, &mut stream).unwrap();
+    let mut txn = begin(&repo, "archive");
+    let pending = txn.add_entry(meta(EntryKind::Stdin), &mut stream).unwrap();
     txn.finish_entry(pending, EntryReport::default());
     let manifest = txn.commit().unwrap();
     assert_eq!(manifest.sizes.original_bytes, len);
@@ -120,9 +131,78 @@ fn store(len: u64) -> u64 {
     peak_kib() - before
 }
 
+fn small_file(number: u64) -> (FileRecord, Vec<u8>) {
+    let content = format!(
+        "{number} is the number of this file, and {:x}\n",
+        number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    );
+    let content = content.repeat(1 + number as usize % 50).into_bytes();
+    let path = format!("usr/share/{:04}/{:07}.txt", number / 1000, number);
+    let record = FileRecord {
+        path: path.into_bytes().into(),
+        kind: FileKind::Regular,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        user: Some("root".into()),
+        group: Some("root".into()),
+        modified: FileTime { seconds: 1_700_000_000 + number as i64, nanoseconds: number as u32 },
+        size_bytes: content.len() as u64,
+        gap_bytes: 0,
+        extents: None,
+        target: None,
+        same_as: None,
+        device: None,
+        xattrs: Vec::new(),
+        flags: 0,
+        changed: FileTime { seconds: 1_700_000_000, nanoseconds: number as u32 },
+        inode: number,
+    };
+    (record, content)
+}
+
+/// Stores a tree of small files, then again without one change; gives how much the peak grew, KiB.
+fn store_tree(count: u64) -> u64 {
+    let dir = tempfile::tempdir().unwrap();
+    let repo = init(dir.path());
+    let before = peak_kib();
+    let mut old: Option<EntryRecord> = None;
+    for name in ["first", "second"] {
+        let began = std::time::Instant::now();
+        let mut txn = begin(&repo, name);
+        let base = old.as_ref().map(|old| old.stream);
+        let mut known = old.as_ref().map(|old| txn.reader().open_table(old).unwrap());
+        let (pending, ()) = txn
+            .add_tree(meta(EntryKind::Tree), base.as_ref(), |writer| {
+                for number in 0..count {
+                    let (record, position) = match known.as_mut().and_then(Iterator::next).transpose()? {
+                        Some((record, content)) => (record, writer.keep(&content)?.unwrap()),
+                        None => {
+                            let (record, content) = small_file(number);
+                            let position = writer.position();
+                            writer.write(&content)?;
+                            (record, position)
+                        }
+                    };
+                    writer.record(record, position)?;
+                }
+                Ok(())
+            })
+            .unwrap();
+        txn.finish_entry(pending, EntryReport::default());
+        old = txn.entries().first().cloned();
+        let sizes = txn.commit().unwrap().sizes;
+        println!("{count} files, {name}: {:?}, {} bytes stored", began.elapsed(), sizes.stored_bytes);
+    }
+    peak_kib() - before
+}
+
 #[test]
 fn child() {
-    // Only what the test below starts does anything.
+    // Only what the tests below start does anything.
+    if let Ok(count) = std::env::var(TREE_FILES) {
+        println!("grown: {}", store_tree(count.parse().unwrap()));
+    }
     if let Ok(mib) = std::env::var(STREAM_MIB) {
         println!("grown: {}", store(mib.parse::<u64>().unwrap() << 20));
     }
@@ -130,25 +210,37 @@ fn child() {
 
 /// What a child says. With `one_arena` all its threads allocate from one heap: else the C library keeps one a
 /// thread, and how much lies unused in each is a matter of chance.
-fn grown_kib(mib: u64, one_arena: bool) -> u64 {
+fn grown_kib(what: &str, amount: u64, one_arena: bool) -> u64 {
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "child", "--nocapture"]).env(STREAM_MIB, mib.to_string());
+    child.args(["--exact", "child", "--nocapture"]).env(what, amount.to_string());
     if one_arena {
         child.env("MALLOC_ARENA_MAX", "1");
     }
     let child = child.output().unwrap();
     let said = String::from_utf8_lossy(&child.stdout).into_owned();
     assert!(child.status.success(), "{said} {}", String::from_utf8_lossy(&child.stderr));
+    said.lines().filter(|line| line.contains(" files, ")).for_each(|line| println!("{line}"));
     let number = said.split("grown: ").nth(1).and_then(|rest| rest.split_whitespace().next());
     number.unwrap_or_else(|| panic!("{said}")).parse().unwrap()
 }
 
 #[test]
 fn memory_does_not_grow_with_the_stream() {
-    let long = grown_kib(2000, false);
+    let long = grown_kib(STREAM_MIB, 2000, false);
     println!("2,000 MiB: {long} KiB");
     assert!(long < GROWTH_KIB_MAX, "{long} KiB");
-    let (short, long) = (grown_kib(500, true), grown_kib(2000, true));
+    // How full queues are at the worst moment depends on what else runs: what grows with the stream shows each time.
+    let least = |mib| (0..3).map(|_| grown_kib(STREAM_MIB, mib, true)).min().unwrap_or(0);
+    let (short, long) = (least(500), least(2000));
     println!("with one arena: 500 MiB: {short} KiB, 2,000 MiB: {long} KiB");
     assert!(long < short + SPREAD_KIB_MAX, "{short} KiB for the short stream, {long} KiB for the long one");
+}
+
+#[test]
+fn memory_does_not_grow_with_the_number_of_files() {
+    let least = |count| (0..2).map(|_| grown_kib(TREE_FILES, count, true)).min().unwrap_or(0);
+    let (few, many) = (least(100_000), least(400_000));
+    println!("with one arena: 100,000 files: {few} KiB, 400,000 files: {many} KiB");
+    assert!(many < GROWTH_KIB_MAX, "{many} KiB");
+    assert!(many < few + SPREAD_KIB_MAX, "{few} KiB for few files, {many} KiB for many");
 }

@@ -5,7 +5,8 @@
 //! on. The statements are cut into tokens, only known shapes are taken, and only the token that names the database
 //! is replaced. What has no known shape is left out and told.
 
-use crate::pgdump_format::DatabaseEntry;
+use dbvault_dump::DatabaseEntry;
+
 use crate::postgres_tools::identifier;
 
 /// The statements of a dump that concern the database itself.

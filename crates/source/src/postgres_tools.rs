@@ -6,8 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(crate) use dbvault_dump::names::identifier;
+
 use crate::conninfo::Conninfo;
 use crate::interrupt::Interrupt;
+use crate::private_postgres::PrivatePostgres;
 use crate::process::{Captured, Program};
 use crate::{Error, Result};
 
@@ -26,10 +29,21 @@ const PSQL_CONNECTION_FAILED: i32 = 2;
 #[derive(Clone, Debug)]
 pub(crate) struct Tool {
     pub(crate) path: PathBuf,
+    /// Arguments before all others.
+    pub(crate) arguments: Vec<String>,
     /// Major version: 15, 16, ...
     pub(crate) major: u32,
     /// Version as the program tells it, `15.18`.
     pub(crate) version: String,
+}
+
+impl Tool {
+    /// A program that the user names, with its first arguments.
+    pub(crate) fn given(words: &[String]) -> Result<Tool> {
+        let Some((program, arguments)) = words.split_first() else { return Err(missing(String::new())) };
+        let (major, version) = version_of(Path::new(program), arguments)?;
+        Ok(Tool { path: program.into(), arguments: arguments.to_vec(), major, version })
+    }
 }
 
 /// Where to look for programs.
@@ -75,8 +89,8 @@ impl Tools {
             if real.file_name().is_some_and(|name| name == "pg_wrapper") || !seen.insert(real) {
                 continue;
             }
-            match version_of(&path) {
-                Ok((major, version)) => tools.push(Tool { path, major, version }),
+            match version_of(&path, &[]) {
+                Ok((major, version)) => tools.push(Tool { path, arguments: Vec::new(), major, version }),
                 Err(error) => tracing::warn!(path = %path.display(), %error, "cannot tell the version"),
             }
         }
@@ -107,9 +121,9 @@ fn missing(program: String) -> Error {
 }
 
 /// Reads `pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
-fn version_of(path: &Path) -> Result<(u32, String)> {
-    let captured =
-        Program::new(path).arg("--version").env("LC_ALL", "C").timeout(VERSION_TIMEOUT).run_captured()?;
+fn version_of(path: &Path, arguments: &[String]) -> Result<(u32, String)> {
+    let program = Program::new(path).package(PACKAGE).args(arguments).arg("--version").env("LC_ALL", "C");
+    let captured = program.timeout(VERSION_TIMEOUT).run_captured()?;
     let text = String::from_utf8_lossy(&captured.into_success()?).into_owned();
     let version = text.split(") ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or("");
     let digits = version.split(|character: char| !character.is_ascii_digit()).next().unwrap_or("");
@@ -133,10 +147,14 @@ pub(crate) fn client_program(tool: &Tool, conninfo: &Conninfo, interrupt: &Inter
     if env::var_os("PGCONNECT_TIMEOUT").is_none() {
         program = program.env("PGCONNECT_TIMEOUT", CONNECT_TIMEOUT_S);
     }
+    // A server of our own is not to be taken for another one.
+    if conninfo.get("host").is_some_and(PrivatePostgres::is_host) {
+        program = program.env_remove(PrivatePostgres::misleading_variables());
+    }
     if let Some(password) = &conninfo.password {
         program = program.secret_env("PGPASSWORD", password.clone());
     }
-    program.args(["--no-password", "-d"]).arg(conninfo.to_argument())
+    program.args(&tool.arguments).args(["--no-password", "-d"]).arg(conninfo.to_argument())
 }
 
 /// Asks a server questions, one connection each.
@@ -158,6 +176,10 @@ impl Psql {
         Psql { interrupt: Interrupt::default(), timeout: Some(timeout), ..self.clone() }
     }
 
+    pub(crate) fn with_tool(&self, tool: Tool) -> Psql {
+        Psql { tool, ..self.clone() }
+    }
+
     pub(crate) fn with_database(&self, name: &str) -> Psql {
         Psql { conninfo: self.conninfo.with_database(name), ..self.clone() }
     }
@@ -165,7 +187,12 @@ impl Psql {
     /// Runs each command in turn on one connection and gives back all fields of all rows. Several statements in
     /// one command are one transaction. Stops at the first error.
     pub(crate) fn run(&self, commands: &[&str]) -> Result<Vec<String>> {
-        let captured = self.capture(commands)?;
+        self.run_with(&[], commands)
+    }
+
+    /// The same, with the user's own arguments for `psql`.
+    pub(crate) fn run_with(&self, arguments: &[String], commands: &[&str]) -> Result<Vec<String>> {
+        let captured = self.capture(arguments, commands)?;
         if captured.code() == Some(PSQL_CONNECTION_FAILED) {
             return Err(self.connection_error(captured.stderr));
         }
@@ -184,10 +211,20 @@ impl Psql {
         Ok((host, port, fields))
     }
 
-    fn capture(&self, commands: &[&str]) -> Result<Captured> {
-        let mut program = client_program(&self.tool, &self.conninfo, &self.interrupt)
-            .env("PGCLIENTENCODING", "UTF8")
-            .args(["-X", "-q", "-A", "-t", "-z", "-0", "-v", "ON_ERROR_STOP=1"]);
+    /// The program, to stop at the first error and print nothing but values.
+    pub(crate) fn program(&self) -> Program {
+        client_program(&self.tool, &self.conninfo, &self.interrupt).env("PGCLIENTENCODING", "UTF8").args([
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+        ])
+    }
+
+    fn capture(&self, arguments: &[String], commands: &[&str]) -> Result<Captured> {
+        let mut program = self.program().args(arguments).args(["-z", "-0"]);
         if let Some(timeout) = self.timeout {
             program = program.timeout(timeout);
         }
@@ -213,16 +250,11 @@ impl Psql {
         let question =
             format!("SELECT count(*) FROM pg_catalog.pg_database WHERE datname = {}", literal(name));
         let answer = ["postgres", "template1"].into_iter().filter(|other| *other != name).find_map(|other| {
-            let captured = self.with_database(other).capture(&[&question]).ok()?;
+            let captured = self.with_database(other).capture(&[], &[&question]).ok()?;
             captured.into_success().ok()
         });
         answer.is_some_and(|count| count == b"0\0")
     }
-}
-
-/// Quotes a name for SQL.
-pub(crate) fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Quotes a text for SQL. The `E` form means the same whatever `standard_conforming_strings` is.

@@ -6,10 +6,10 @@
 //! the interrupt flag for long; only standard error has a thread.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
 use crate::interrupt::{self, Interrupt, ready};
 use crate::secret::Secret;
@@ -33,6 +33,9 @@ const FEED_BYTES: usize = 256 << 10;
 /// How long a child may take to end after `SIGTERM` before it gets `SIGKILL`, milliseconds.
 pub const TERMINATE_GRACE_MS: u64 = 2_000;
 
+/// How often a child that has our own standard input is looked at.
+const ATTACHED_POLL: Duration = Duration::from_millis(20);
+
 /// Variables that hold what opens the repository: no child has a use for them.
 const OWN_SECRETS: [&str; 2] = ["DBVAULT_PASSPHRASE", "DBVAULT_NEW_PASSPHRASE"];
 
@@ -43,9 +46,12 @@ pub struct Program {
     label: String,
     package: Option<&'static str>,
     args: Vec<OsString>,
+    directory: Option<PathBuf>,
     env: Vec<(OsString, OsString)>,
+    removed_env: Vec<OsString>,
     secret_env: Vec<(OsString, Secret)>,
     timeout: Option<Duration>,
+    stall_timeout: Option<Duration>,
     interrupt: Interrupt,
 }
 
@@ -59,9 +65,12 @@ impl Program {
             label,
             package: None,
             args: Vec::new(),
+            directory: None,
             env: Vec::new(),
+            removed_env: Vec::new(),
             secret_env: Vec::new(),
             timeout: None,
+            stall_timeout: None,
             interrupt: Interrupt::default(),
         }
     }
@@ -90,9 +99,21 @@ impl Program {
         self
     }
 
+    /// Where the child works; by default where we do.
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Program {
+        self.directory = Some(directory.into());
+        self
+    }
+
     /// Sets a variable of the child's environment.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Program {
         self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Leaves variables out of the child's environment.
+    pub fn env_remove<N: AsRef<OsStr>>(mut self, names: impl IntoIterator<Item = N>) -> Program {
+        self.removed_env.extend(names.into_iter().map(|name| name.as_ref().to_owned()));
         self
     }
 
@@ -105,6 +126,13 @@ impl Program {
     /// Ends the child when it has run for this long in all; without it there is no limit.
     pub fn timeout(mut self, timeout: Duration) -> Program {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Ends the child when, while we wait for its output, it sends no byte for `timeout_ms` milliseconds; without
+    /// one there is no limit. A child that is fed is not held to it: a server may build an index for hours.
+    pub fn stall_timeout_ms(mut self, timeout_ms: Option<u64>) -> Program {
+        self.stall_timeout = timeout_ms.map(Duration::from_millis);
         self
     }
 
@@ -124,7 +152,8 @@ impl Program {
     }
 
     /// Starts the program to write its standard input; its standard output is discarded.
-    pub fn spawn_writer(self) -> Result<ProcessWriter> {
+    pub fn spawn_writer(mut self) -> Result<ProcessWriter> {
+        self.stall_timeout = None;
         let mut process = self.spawn(Stdio::piped(), Stdio::null())?;
         let stdin = process.child.stdin.take().ok_or_else(|| no_pipe("stdin"))?;
         let _ = rustix::pipe::fcntl_setpipe_size(&stdin, PIPE_BYTES);
@@ -133,6 +162,15 @@ impl Program {
         fcntl_setfl(&stdin, flags | OFlags::NONBLOCK)
             .map_err(|error| Error::io("prepare a pipe")(error.into()))?;
         Ok(ProcessWriter { process, stdin, closed_early: false })
+    }
+
+    /// Runs the program to its end; its standard input is `input`, all of which is there before it starts, whatever
+    /// becomes of us. Gives what it said on standard error, a line each; its standard output is discarded.
+    pub fn run_with_input(self, input: &[u8]) -> Result<Vec<String>> {
+        let failed = || Error::io("write a temporary file");
+        let mut file = tempfile::tempfile().map_err(failed())?;
+        file.write_all(input).and_then(|()| file.rewind()).map_err(failed())?;
+        self.spawn(file.into(), Stdio::null())?.finish()
     }
 
     /// Runs the program to its end and gives back what it wrote, at most 16 MiB. A non-zero exit is no error
@@ -153,29 +191,111 @@ impl Program {
         Ok(Captured { label, status, stdout, stderr })
     }
 
-    fn spawn(self, stdin: Stdio, stdout: Stdio) -> Result<Process> {
+    /// Starts the program, which is ours, to go on when we have ended: with our terminal, our standard input and error,
+    /// and the secrets in our environment. Waits until it closes its standard output, having written there what is
+    /// worth telling, or ends without a word. Where we are to end before, so is it.
+    pub fn start_background(self) -> Result<Background> {
+        let Program { path, label, args, interrupt, .. } = self;
+        let mut command = Command::new(&path);
+        let mut child = command
+            .args(&args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|source| Error::Io { what: format!("start {label}"), source })?;
+        let stdout = child.stdout.take().ok_or_else(|| no_pipe("stdout"))?;
+        let limits = Limits { label: label.clone(), interrupt, deadline: None, stall_timeout: None };
+        let mut said = Vec::new();
+        let read = ProcessOutput { stdout, limits }.take(CAPTURE_BYTES_MAX).read_to_end(&mut said);
+        if let Err(error) = read {
+            if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+                let _ = kill_process(pid, Signal::TERM);
+            }
+            let _ = child.wait();
+            return Err(Error::from_io(format!("read from {label}"), error));
+        }
+        if !said.is_empty() {
+            return Ok(Background::Started(said));
+        }
+        let status = child.wait().map_err(Error::io(format!("wait for {label}")))?;
+        let code = status.code().or(status.signal().map(|signal| 128 + signal));
+        Ok(Background::Ended(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+    }
+
+    /// Runs the program to its end with our own standard input, output and error. Gives its exit status as a shell
+    /// tells it: 128 and the signal where one ended it.
+    ///
+    /// On a terminal it stays in our process group, so that it may read the terminal and Ctrl-C reaches it; else it
+    /// leads one of its own, as all children do, and ends with all that it started. Errors: it can't be started;
+    /// [`Error::Interrupted`] once it has been ended for that.
+    pub fn run_attached(self, on_terminal: bool) -> Result<u8> {
+        let mut command = self.command();
+        if !on_terminal {
+            command.process_group(0);
+        }
+        let mut child = self.start(&mut command)?;
+        let signal_it = |pid, signal| {
+            let _ = if on_terminal { kill_process(pid, signal) } else { kill_process_group(pid, signal) };
+        };
+        loop {
+            if let Some(status) = child.try_wait().map_err(Error::io(format!("wait for {}", self.label)))? {
+                let of_signal = status.signal().map(|signal| 128 + signal);
+                return Ok(status.code().or(of_signal).and_then(|code| u8::try_from(code).ok()).unwrap_or(1));
+            }
+            if let Err(interrupted) = interrupt::check(&self.interrupt) {
+                end(&mut child, signal_it);
+                return Err(interrupted);
+            }
+            sleep(ATTACHED_POLL);
+        }
+    }
+
+    fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
-        command.args(&self.args).stdin(stdin).stdout(stdout).stderr(Stdio::piped()).process_group(0);
-        for name in OWN_SECRETS {
+        command.args(&self.args);
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        }
+        for name in OWN_SECRETS.iter().map(OsStr::new).chain(self.removed_env.iter().map(OsString::as_os_str))
+        {
             command.env_remove(name);
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.envs(self.secret_env.iter().map(|(name, value)| (name, value.expose())));
-        let mut child = command.spawn().map_err(|source| match source.kind() {
+        command
+    }
+
+    fn start(&self, command: &mut Command) -> Result<Child> {
+        command.spawn().map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => {
                 Error::ProgramMissing { program: self.label.clone(), package: self.package }
             }
             _ => Error::Io { what: format!("start {}", self.label), source },
-        })?;
+        })
+    }
+
+    fn spawn(self, stdin: Stdio, stdout: Stdio) -> Result<Process> {
+        let mut command = self.command();
+        command.stdin(stdin).stdout(stdout).stderr(Stdio::piped()).process_group(0);
+        let mut child = self.start(&mut command)?;
         let stderr = child.stderr.take();
         let deadline = self.timeout.map(|timeout| (Instant::now() + timeout, timeout));
-        let limits = Limits { label: self.label, interrupt: self.interrupt, deadline };
+        let Program { label, interrupt, stall_timeout, .. } = self;
+        let limits = Limits { label, interrupt, deadline, stall_timeout };
         // From here on, dropping `process` ends the child.
         let mut process = Process { child, limits, stderr: StderrTail::default(), ended: false };
         process.stderr = StderrTail::start(stderr.ok_or_else(|| no_pipe("stderr"))?)?;
         tracing::debug!(program = %process.limits.label, pid = process.child.id(), "started");
         Ok(process)
     }
+}
+
+/// What became of a program that was to go on without us.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Background {
+    /// It goes on, and said this.
+    Started(Vec<u8>),
+    /// It has ended, with this exit code.
+    Ended(u8),
 }
 
 fn no_pipe(stream: &str) -> Error {
@@ -188,11 +308,20 @@ struct Limits {
     label: String,
     interrupt: Interrupt,
     deadline: Option<(Instant, Duration)>,
+    stall_timeout: Option<Duration>,
 }
 
 impl Limits {
-    fn check(&self) -> Result<()> {
+    /// `waiting_since` is when this wait for a sign of life began.
+    fn check(&self, waiting_since: Instant) -> Result<()> {
         interrupt::check(&self.interrupt)?;
+        if let Some(timeout) = self.stall_timeout.filter(|timeout| waiting_since.elapsed() >= *timeout) {
+            return Err(Error::ProgramFailed {
+                program: self.label.clone(),
+                how: format!("stalled: it sent nothing for {} s", timeout.as_secs_f64()),
+                stderr: String::new(),
+            });
+        }
         match self.deadline {
             Some((deadline, timeout)) if Instant::now() >= deadline => Err(Error::ProgramFailed {
                 program: self.label.clone(),
@@ -205,8 +334,9 @@ impl Limits {
 
     /// Waits until `fd` is ready or closed; an error when the user or the clock ends the wait.
     fn wait_ready(&self, fd: BorrowedFd<'_>, events: PollFlags) -> Result<()> {
+        let since = Instant::now();
         loop {
-            self.check()?;
+            self.check(since)?;
             if ready(fd, events).map_err(Error::io(format!("wait for {}", self.label)))? {
                 return Ok(());
             }
@@ -243,6 +373,7 @@ impl Process {
 
     fn wait(mut self) -> Result<(ExitStatus, String)> {
         let mut pause_ms = 1;
+        let since = Instant::now();
         loop {
             let waited =
                 self.child.try_wait().map_err(Error::io(format!("wait for {}", self.limits.label)))?;
@@ -251,7 +382,7 @@ impl Process {
                 tracing::debug!(program = %self.limits.label, %status, "ended");
                 return Ok((status, self.stderr.finish()));
             }
-            if let Err(error) = self.limits.check() {
+            if let Err(error) = self.limits.check(since) {
                 self.end_group();
                 return Err(with_stderr(error, self.stderr.finish()));
             }
@@ -265,17 +396,24 @@ impl Process {
             return;
         }
         self.ended = true;
-        let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) else { return };
-        let _ = kill_process_group(pid, Signal::TERM);
-        let deadline = Instant::now() + Duration::from_millis(TERMINATE_GRACE_MS);
-        // NOWAIT leaves a zombie, which keeps the group's number ours until the last signal is sent.
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        while Instant::now() < deadline && matches!(waitid(WaitId::Pid(pid), options), Ok(None)) {
-            sleep(Duration::from_millis(5));
-        }
-        let _ = kill_process_group(pid, Signal::KILL);
-        let _ = self.child.wait();
+        end(&mut self.child, |pid, signal| {
+            let _ = kill_process_group(pid, signal);
+        });
     }
+}
+
+/// Ends a child that nobody has waited for, by signals that `signal_it` sends.
+fn end(child: &mut Child, signal_it: impl Fn(Pid, Signal)) {
+    let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else { return };
+    signal_it(pid, Signal::TERM);
+    let deadline = Instant::now() + Duration::from_millis(TERMINATE_GRACE_MS);
+    // NOWAIT leaves a zombie, which keeps the group's number ours until the last signal is sent.
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    while Instant::now() < deadline && matches!(waitid(WaitId::Pid(pid), options), Ok(None)) {
+        sleep(Duration::from_millis(5));
+    }
+    signal_it(pid, Signal::KILL);
+    let _ = child.wait();
 }
 
 impl Drop for Process {

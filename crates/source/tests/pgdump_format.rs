@@ -5,8 +5,8 @@ mod common;
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use dbvault_dump::{CustomFormatChecker, DumpSummary};
 use dbvault_source::PostgresSource;
-use dbvault_source::pgdump_format::{CustomFormatChecker, DumpSummary};
 
 fn check(bytes: &[u8], piece_bytes: usize) -> Result<DumpSummary, String> {
     let mut checker = CustomFormatChecker::default();

@@ -60,6 +60,23 @@ fn a_command_that_writes_nothing_is_empty() {
 }
 
 #[test]
+fn an_end_marker_and_a_timeout_are_kept_to() {
+    let marked = |script: &str, marker: &str| {
+        let options = CommandOptions { end_marker: Some(marker.to_owned()), ..command(script) };
+        common::read_all(CommandSource::new(options)).map(drop)
+    };
+    marked("seq 100000; echo '# end'", "# end").unwrap();
+    marked("echo '# end'; seq 10", "# end").unwrap();
+    for cut in ["seq 100000", "echo '# end'; seq 100000", "echo '# en'"] {
+        assert!(matches!(marked(cut, "# end"), Err(Error::Incomplete { .. })), "{cut}");
+    }
+    let timeout = Some(Duration::from_millis(300));
+    let slow = CommandOptions { timeout, ..command("echo a; sleep 600") };
+    let error = common::read_all(CommandSource::new(slow)).map(drop).unwrap_err();
+    assert!(error.to_string().contains("timed out"), "{error}");
+}
+
+#[test]
 fn a_body_that_was_not_read_to_its_end_is_not_good() {
     let mut source: Box<dyn Source> = Box::new(CommandSource::new(command("yes")));
     let mut entry = source.open().unwrap();

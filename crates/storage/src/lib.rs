@@ -16,6 +16,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Name and length of one stored object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +73,13 @@ pub trait Storage: Debug + Send + Sync {
     /// another process made, if this storage has met it (read, listed, or found it taken) before the call.
     /// Err: nothing is known to be durable that was not before; a later call covers it all again.
     fn flush(&self) -> Result<()>;
+
+    /// Removes what writers that crashed left and what is no object, if it is older than `age`: longer than any put
+    /// takes. Gives how many there were. Nothing to do for a storage where puts leave nothing.
+    fn remove_leftovers(&self, age: Duration) -> Result<u64> {
+        let _ = age;
+        Ok(0)
+    }
 }
 
 /// Checks that `range` lies inside an object of `size_bytes`; gives its length, bytes.

@@ -189,6 +189,18 @@ impl LocalStorage {
         Ok(())
     }
 
+    /// A name was removed from `directory`. Below the first level it goes too if it is empty, for there are as many
+    /// such directories as there ever were sessions, and every listing looks into each.
+    fn leave(&self, directory: &str) {
+        let above = parent(directory);
+        let gone =
+            !above.is_empty() && rustix::fs::unlinkat(&self.root, directory, AtFlags::REMOVEDIR).is_ok();
+        if gone {
+            self.directories.forget(directory);
+        }
+        self.directories.mark_dirty(if gone { above } else { directory });
+    }
+
     fn open_object(&self, key: &Key) -> Result<File> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let open = || rustix::fs::openat(&self.root, key.as_str(), flags, Mode::empty());
@@ -299,13 +311,17 @@ impl Storage for LocalStorage {
         let result = rustix::fs::unlinkat(&self.root, key.as_str(), AtFlags::empty());
         self.open_files.remove(key);
         match result {
-            Ok(()) => self.directories.mark_dirty(parent(key.as_str())),
+            Ok(()) => self.leave(parent(key.as_str())),
             // Whoever removed it may have died before syncing. A directory is no object.
             Err(Errno::NOENT | Errno::ISDIR) => self.directories.mark_dirty(parent(key.as_str())),
             Err(Errno::NOTDIR) => {}
             Err(errno) => return Err(self.error(key.as_str(), errno)),
         }
         Ok(())
+    }
+
+    fn remove_leftovers(&self, age: Duration) -> Result<u64> {
+        self.remove_stale_temporaries(age)
     }
 
     fn flush(&self) -> Result<()> {

@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Barrier;
+use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -46,21 +46,26 @@ fn files_below(directory: &Path) -> Vec<String> {
     files
 }
 
-/// A small file system in memory, unmounted when dropped.
+/// A small file system in memory, unmounted when dropped. One at a time: the child that mounts another one holds, until
+/// it becomes `mount`, every file that is open here, and with it the room of a file that was just removed.
 struct SmallDisk {
     directory: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
+
+static ALONE: Mutex<()> = Mutex::new(());
 
 impl SmallDisk {
     /// `None`, after printing why, where this machine does not let us mount.
     fn mount(test: &str, options: &str) -> Option<SmallDisk> {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = tempfile::tempdir().unwrap();
         match Command::new("mount")
             .args(["-t", "tmpfs", "-o", options, "tmpfs"])
             .arg(directory.path())
             .output()
         {
-            Ok(output) if output.status.success() => Some(SmallDisk { directory }),
+            Ok(output) if output.status.success() => Some(SmallDisk { directory, _alone }),
             Ok(output) => {
                 println!("skipped: {test}: {}", String::from_utf8_lossy(&output.stderr).trim());
                 None

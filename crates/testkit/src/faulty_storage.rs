@@ -52,11 +52,13 @@ pub enum FaultError {
     Interrupted,
     /// ESTALE: the server forgot the file.
     Stale,
+    /// The system takes no more bytes, and says nothing of why.
+    ShortWrite,
 }
 
 impl FaultError {
     /// All errors, for tests that go through them.
-    pub const ALL: [FaultError; 8] = [
+    pub const ALL: [FaultError; 9] = [
         FaultError::NoSpace,
         FaultError::QuotaExceeded,
         FaultError::InputOutput,
@@ -65,10 +67,11 @@ impl FaultError {
         FaultError::TooManyOpenFiles,
         FaultError::Interrupted,
         FaultError::Stale,
+        FaultError::ShortWrite,
     ];
 
-    fn errno(self) -> Errno {
-        match self {
+    fn error(self) -> io::Error {
+        let errno = match self {
             FaultError::NoSpace => Errno::NOSPC,
             FaultError::QuotaExceeded => Errno::DQUOT,
             FaultError::InputOutput => Errno::IO,
@@ -77,7 +80,9 @@ impl FaultError {
             FaultError::TooManyOpenFiles => Errno::MFILE,
             FaultError::Interrupted => Errno::INTR,
             FaultError::Stale => Errno::STALE,
-        }
+            FaultError::ShortWrite => return io::ErrorKind::WriteZero.into(),
+        };
+        errno.into()
     }
 }
 
@@ -190,7 +195,7 @@ impl FaultyStorage {
         if fault.moment == FaultMoment::After {
             call()?;
         }
-        Err(Error::io(subject, io::Error::from(fault.error.errno())))
+        Err(Error::io(subject, fault.error.error()))
     }
 }
 

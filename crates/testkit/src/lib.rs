@@ -3,6 +3,11 @@
 pub mod crashing_storage;
 pub mod dump_series;
 pub mod faulty_storage;
+pub mod mariadb_server;
+pub mod package;
 pub mod postgres_server;
 pub mod recording_storage;
+pub mod redis_server;
+pub mod scheduler;
 pub mod storage_conformance;
+pub mod tier;

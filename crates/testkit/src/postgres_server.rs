@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use self::place::{SystemUser, find_bin_dir, free_port, make_directory, unprivileged_user};
 
-mod place;
+pub(crate) mod place;
 
 /// The superuser of every cluster made here.
 const SUPERUSER: &str = "postgres";
@@ -264,7 +264,7 @@ impl PostgresServer {
         // Its own process group: an interrupt typed at the terminal must reach the guard's order, not the server.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let server = command.spawn().map_err(|error| format!("cannot start postgres: {error}"))?;
-        let guard = spawn_guard(server.id(), self.directory.path());
+        let guard = spawn_guard(server.id(), self.directory.path(), "QUIT");
         match guard {
             Ok(guard) => self.postmaster = Some(Running { server, guard }),
             Err(error) => {
@@ -348,21 +348,22 @@ const SETTINGS: [&str; 9] = [
 ];
 
 /// Waits for the end of its standard input, which comes with the end of this program, however it ends.
-fn spawn_guard(server_pid: u32, directory: &Path) -> Result<Child, String> {
+pub(crate) fn spawn_guard(server_pid: u32, directory: &Path, signal: &str) -> Result<Child, String> {
     Command::new("sh")
-        .args(["-c", "read -r _; kill -QUIT \"$1\"; sleep 2; rm -rf -- \"$2\"", "guard"])
+        .args(["-c", "read -r _; kill -\"$3\" \"$1\"; sleep 2; rm -rf -- \"$2\"", "guard"])
         .arg(server_pid.to_string())
         .arg(directory)
+        .arg(signal)
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|error| format!("cannot start the guard of postgres: {error}"))
+        .map_err(|error| format!("cannot start the guard of a server: {error}"))
 }
 
 /// Signals a child and waits for its end, with force after [`STOP_SECONDS_MAX`].
-fn end(mut child: Child, signal: Signal) {
+pub(crate) fn end(mut child: Child, signal: Signal) {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let _ = pid.map(|pid| kill_process(pid, signal));
     let deadline = Instant::now() + Duration::from_secs(STOP_SECONDS_MAX);
@@ -375,7 +376,7 @@ fn end(mut child: Child, signal: Signal) {
 }
 
 /// Feeds a program and collects what it says; fails with its standard error.
-fn run_with_input(mut command: Command, input: &[u8]) -> Result<String, String> {
+pub(crate) fn run_with_input(mut command: Command, input: &[u8]) -> Result<String, String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let failed = |error: std::io::Error| format!("{name}: {error}");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

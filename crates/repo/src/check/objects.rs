@@ -7,6 +7,7 @@ use dbvault_format::header::ObjectKind;
 use dbvault_format::id::{PackName, Salt};
 use dbvault_format::index_segment::{IndexSegment, PackListing};
 use dbvault_format::manifest::Fence;
+use dbvault_format::note::Note;
 use dbvault_format::object::from_cbor;
 use dbvault_format::pack::ChunkEntry;
 use dbvault_format::root::{Condemned, Root};
@@ -19,7 +20,7 @@ use super::Findings;
 use crate::view::View;
 use crate::{Error, Repository, Result, layout};
 
-/// Packs that readable index segments list, of those segments that count.
+/// Packs that readable index segments list, of those that archives need.
 pub(super) type Listings = HashMap<PackName, Listed>;
 
 /// What a segment says of a pack. Its entries are in the index; here is what they must be.
@@ -58,9 +59,10 @@ pub(super) fn check_objects(repo: &Repository, view: &View, findings: &Findings)
             findings.add(layout::key_slot(&id).as_str(), &e);
         }
     }
-    let kinds: [(Key, ObjectKind, Test); 4] = [
+    let kinds: [(Key, ObjectKind, Test); 5] = [
         (layout::sessions(), ObjectKind::Session, readable::<SessionRecord>),
         (layout::trash(), ObjectKind::Trash, readable::<TrashMark>),
+        (layout::notes(), ObjectKind::Note, readable::<Note>),
         (layout::condemned(), ObjectKind::Condemned, readable::<Condemned>),
         (layout::roots(), ObjectKind::Root, readable::<Root>),
     ];
@@ -72,13 +74,15 @@ pub(super) fn check_objects(repo: &Repository, view: &View, findings: &Findings)
         }
     }
     let mut listings = Listings::new();
-    // Others are on their way out: packs that they list may be gone before them.
-    let counting: HashSet<&Key> = view.segments().map(|(key, _)| key).collect();
+    // No archive needs what others list: packs of theirs may be gone before them.
+    let committed = view.committed_segments().map(|(key, _)| key);
+    let counting: HashSet<&Key> = view.base_segments().chain(committed).collect();
     for key in view.all_segments() {
         let Some(body) = open(repo, key, ObjectKind::IndexSegment, findings)? else { continue };
         match IndexSegment::decode(&body) {
             Ok(segment) if counting.contains(key) => {
-                listings.extend(segment.packs.iter().map(|pack| (pack.name, Listed::new(pack))));
+                let packs = segment.packs.iter().filter(|pack| !view.is_deleted(&pack.name));
+                listings.extend(packs.map(|pack| (pack.name, Listed::new(pack))));
             }
             Ok(_) => {}
             Err(e) => findings.add(key.as_str(), &e),
@@ -99,7 +103,7 @@ fn readable<T: for<'b> Decode<'b, ()>>(body: &[u8]) -> dbvault_format::Result<()
 }
 
 /// Whether a tombstone can be read.
-pub(super) fn fence_readable(body: &[u8]) -> dbvault_format::Result<()> {
+pub(crate) fn fence_readable(body: &[u8]) -> dbvault_format::Result<()> {
     readable::<Fence>(body)
 }
 

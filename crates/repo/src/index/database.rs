@@ -3,20 +3,22 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use dbvault_format::id::{ChunkId, PackName, RepoId, SessionId};
 use dbvault_format::index_segment::{IndexSegment, PackListing};
 use dbvault_format::pack::ChunkEntry;
 use dbvault_format::similarity::{SUPER_FEATURE_BYTES, SUPER_FEATURES, SuperFeatures};
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB,
-    IngestExternalFileOptions, IteratorMode, MergeOperands, Options, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompactionStyle,
+    IngestExternalFileOptions, MergeOperands, Options, WaitForCompactOptions, WriteBatch,
 };
 
 use super::group::{self, Group};
 use super::location::{Location, PackInfo, Place, short};
 use super::near::Near;
 use super::slot::cache_error;
+use super::store::{Memory, Store, handle};
 use crate::Result;
 
 /// Beginning of a chunk id -> places, one appended to the other.
@@ -40,7 +42,7 @@ const KEY_OWNER: &str = "owner";
 const KEY_ROOT: &str = "root";
 
 /// Changed whenever the database holds other things than before: an older cache is then made anew.
-const VERSION: &[u8] = b"dbvault index 2 ";
+const VERSION: &[u8] = b"dbvault index 3 ";
 
 /// Blocks, indexes and filters that are kept in memory, bytes.
 const BLOCK_CACHE_BYTES: usize = 96 << 20;
@@ -50,8 +52,19 @@ const PACKS_MAX: usize = 4096;
 const WRITE_BUFFER_BYTES: usize = 24 << 20;
 /// Files that are open at once.
 const OPEN_FILES_MAX: i32 = 256;
+/// Runs of sorted files of a family before some are made one. Each program that stores anything leaves one.
+const RUNS_MAX: i32 = 4;
+/// Longest that closing waits for runs to be made one.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Files are no longer than this but for small ones, so that few have to be open, bytes.
 pub(super) const FILE_BYTES: u64 = 128 << 20;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Open {
+    New,
+    Known,
+    ReadOnly,
+}
 
 /// An open index database.
 pub(super) struct Database {
@@ -59,7 +72,8 @@ pub(super) struct Database {
     /// Version and repository.
     owner: Vec<u8>,
     /// `None` between [`Database::close`] and the next database in its place.
-    db: Option<DB>,
+    store: Option<Store>,
+    read_only: bool,
     next_pack: Mutex<u32>,
     /// This and `packs` belong to the database: where another takes its place, numbers mean other packs.
     near: Near,
@@ -73,16 +87,40 @@ impl std::fmt::Debug for Database {
     }
 }
 
+impl Drop for Database {
+    /// Makes few runs of many small ones before it closes: closing stops that, and most programs end so soon that runs
+    /// would never be fewer. Every file takes time when the database is opened.
+    fn drop(&mut self) {
+        let Some(Store::Disk(db)) = &self.store else { return };
+        if self.read_only {
+            return;
+        }
+        let mut options = WaitForCompactOptions::default();
+        options.set_flush(true);
+        options.set_timeout(SETTLE_TIME_MAX.as_micros() as u64);
+        if let Err(e) = db.wait_for_compact(&options) {
+            tracing::debug!("the index in {} is left as it is: {e}", self.path.display());
+        }
+    }
+}
+
 impl Database {
     /// Opens what is there; an error where there is nothing, or nothing of use for `repo`.
     pub(super) fn open(path: &Path, repo: &RepoId) -> Result<Database> {
-        let database = Database::start(path, repo, false)?;
+        Database::opened(Database::start(path, repo, Open::Known)?, path)
+    }
+
+    /// The same to be read only, which is many times faster: nothing is written, so nothing is synced.
+    pub(super) fn open_read_only(path: &Path, repo: &RepoId) -> Result<Database> {
+        Database::opened(Database::start(path, repo, Open::ReadOnly)?, path)
+    }
+
+    fn opened(database: Database, path: &Path) -> Result<Database> {
         if !database.is_owned()? {
             return Err(cache_error(path, &"of another repository or version"));
         }
-        let last = database.db()?.iterator_cf(database.family(PACKS)?, IteratorMode::End).next().transpose();
-        let next = match last.map_err(|e| cache_error(path, &e))? {
-            Some((key, _)) => database.number(&key)?.saturating_add(1),
+        let next = match database.told(database.store()?.last_key(PACKS))? {
+            Some(key) => database.number(&key)?.saturating_add(1),
             None => 0,
         };
         *lock(&database.next_pack) = next;
@@ -91,7 +129,15 @@ impl Database {
 
     /// Makes an empty one. It has no owner until it is filled: see [`Load`](super::load::Load).
     pub(super) fn create(path: &Path, repo: &RepoId) -> Result<Database> {
-        Database::start(path, repo, true)
+        Database::start(path, repo, Open::New)
+    }
+
+    /// Makes an empty one in memory, which goes away with its owner.
+    pub(super) fn in_memory(repo: &RepoId) -> Result<Database> {
+        let database = Database::over(Store::Memory(Memory::default()), Path::new("memory"), repo);
+        // It is filled pair by pair: there are no files that it could take.
+        database.set_owner()?;
+        Ok(database)
     }
 
     /// Whether this has been filled.
@@ -107,50 +153,65 @@ impl Database {
     /// This is filled: it is as good as the segments whose names are in it.
     pub(super) fn set_owner(&self) -> Result<()> {
         let mut batch = WriteBatch::default();
-        batch.put_cf(self.family(META)?, KEY_OWNER, &self.owner);
+        self.put(&mut batch, META, KEY_OWNER, &self.owner)?;
         self.write(batch)
     }
 
-    fn start(path: &Path, repo: &RepoId, create: bool) -> Result<Database> {
+    fn start(path: &Path, repo: &RepoId, how: Open) -> Result<Database> {
         let cache = Cache::new_hyper_clock_cache(BLOCK_CACHE_BYTES, 0);
-        let owner = [VERSION, repo.as_bytes()].concat();
         let mut options = Options::default();
-        options.create_if_missing(create);
-        options.create_missing_column_families(create);
+        options.create_if_missing(how == Open::New);
+        options.create_missing_column_families(how == Open::New);
         options.set_atomic_flush(true);
         options.set_db_write_buffer_size(WRITE_BUFFER_BYTES);
         options.set_max_open_files(OPEN_FILES_MAX);
         options.set_max_background_jobs(2);
+        // Each family starts so many, which takes longer than what they do.
+        options.set_max_file_opening_threads(1);
         options.set_keep_log_file_num(1);
         options.set_max_log_file_size(1 << 20);
         options.set_paranoid_checks(true);
         let families = FAMILIES.map(|name| ColumnFamilyDescriptor::new(name, family_options(name, &cache)));
-        let db = DB::open_cf_descriptors(&options, path, families).map_err(|e| cache_error(path, &e))?;
-        Ok(Database {
+        let read_only = how == Open::ReadOnly;
+        let db = if read_only {
+            DB::open_cf_descriptors_read_only(&options, path, families, false)
+        } else {
+            DB::open_cf_descriptors(&options, path, families)
+        };
+        let db = db.map_err(|e| cache_error(path, &e))?;
+        let mut database = Database::over(Store::Disk(db), path, repo);
+        database.read_only = read_only;
+        Ok(database)
+    }
+
+    fn over(store: Store, path: &Path, repo: &RepoId) -> Database {
+        Database {
             path: path.into(),
-            owner,
-            db: Some(db),
+            owner: [VERSION, repo.as_bytes()].concat(),
+            store: Some(store),
+            read_only: false,
             next_pack: Mutex::new(0),
             near: Near::default(),
             packs: Mutex::default(),
-        })
+        }
+    }
+
+    /// Whether every change is refused.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     /// Closes the files. Every other call is an error from then on.
     pub(super) fn close(&mut self) {
-        self.db = None;
+        self.store = None;
         self.near.clear();
         lock(&self.packs).clear();
     }
 
     /// Names of the segments that are in the index.
     pub(super) fn segments(&self) -> Result<HashSet<String>> {
-        let all = self.db()?.iterator_cf(self.family(SEGMENTS)?, IteratorMode::Start);
-        let name = |item: Result<(Box<[u8]>, _), rocksdb::Error>| {
-            let (key, _) = item.map_err(|e| self.error(&e))?;
-            String::from_utf8(key.into_vec()).map_err(|e| self.error(&e))
-        };
-        all.map(name).collect()
+        let all = self.told(self.store()?.keys(SEGMENTS))?;
+        all.into_iter().map(|key| String::from_utf8(key.into_vec()).map_err(|e| self.error(&e))).collect()
     }
 
     /// Number of the root the index was made for.
@@ -164,7 +225,7 @@ impl Database {
             return Ok(());
         }
         let mut batch = WriteBatch::default();
-        batch.put_cf(self.family(META)?, KEY_ROOT, number.to_be_bytes());
+        self.put(&mut batch, META, KEY_ROOT, number.to_be_bytes())?;
         self.write(batch)
     }
 
@@ -179,13 +240,12 @@ impl Database {
     /// All packs of the segment are there.
     pub(super) fn add_segment_name(&self, name: &str) -> Result<()> {
         let mut batch = WriteBatch::default();
-        batch.put_cf(self.family(SEGMENTS)?, name, []);
+        self.put(&mut batch, SEGMENTS, name, [])?;
         self.write(batch)
     }
 
     /// Adds a pack and its chunks, or another session to a pack that is known; gives its number.
     pub(super) fn add_pack(&self, session: &SessionId, pack: &PackListing) -> Result<u32> {
-        let (chunks, groups, similar) = (self.family(CHUNKS)?, self.family(GROUPS)?, self.family(SIMILAR)?);
         // One batch: a chunk is never known without its pack, nor under the number of another.
         let mut batch = WriteBatch::default();
         let (number, new) = self.list_pack(&mut batch, session, pack)?;
@@ -194,12 +254,17 @@ impl Database {
             return Ok(number);
         }
         for (first, group) in group::encode_all(number, &pack.entries).map_err(|e| self.error(&e))? {
-            batch.put_cf(groups, first.encode(), group);
+            self.put(&mut batch, GROUPS, first.encode(), group)?;
         }
         for (place, entry) in Place::of_all(number, pack) {
-            batch.merge_cf(chunks, short(&entry.id).to_be_bytes(), place.encode());
+            self.told(self.store()?.append(
+                &mut batch,
+                CHUNKS,
+                short(&entry.id).to_be_bytes(),
+                place.encode(),
+            ))?;
             for key in entry.features.iter().flat_map(similar_keys) {
-                batch.put_cf(similar, key.to_be_bytes(), place.encode());
+                self.put(&mut batch, SIMILAR, key.to_be_bytes(), place.encode())?;
             }
         }
         self.write(batch)?;
@@ -214,13 +279,12 @@ impl Database {
         session: &SessionId,
         pack: &PackListing,
     ) -> Result<(u32, bool)> {
-        let (packs, numbers) = (self.family(PACKS)?, self.family(PACK_NUMBERS)?);
         if let Some(number) = self.get(PACK_NUMBERS, pack.name.as_bytes())? {
             let number = self.number(&number)?;
             let mut info = self.pack(number)?;
             if !info.sessions.contains(session) {
                 info.sessions.push(*session);
-                batch.put_cf(packs, number.to_be_bytes(), info.encode());
+                self.put(batch, PACKS, number.to_be_bytes(), info.encode())?;
                 lock(&self.packs).insert(number, info);
             }
             return Ok((number, false));
@@ -236,8 +300,8 @@ impl Database {
             size_bytes: pack.size_bytes,
             sessions: vec![*session],
         };
-        batch.put_cf(packs, number.to_be_bytes(), info.encode());
-        batch.put_cf(numbers, pack.name.as_bytes(), number.to_be_bytes());
+        self.put(batch, PACKS, number.to_be_bytes(), info.encode())?;
+        self.put(batch, PACK_NUMBERS, pack.name.as_bytes(), number.to_be_bytes())?;
         Ok((number, true))
     }
 
@@ -246,19 +310,18 @@ impl Database {
         if files.is_empty() {
             return Ok(());
         }
+        let Store::Disk(db) = self.store()? else { return Err(self.error(&"in memory")) };
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
-        let taken = self.db()?.ingest_external_file_cf_opts(self.family(family)?, &options, files);
+        let taken = db.ingest_external_file_cf_opts(self.told(handle(db, family))?, &options, files);
         taken.map_err(|e| self.error(&e))
     }
 
     /// See [`super::ChunkIndex::locate`].
     pub(super) fn locate(&self, id: &ChunkId) -> Result<Vec<Location>> {
-        let value = self.db()?.get_pinned_cf(self.family(CHUNKS)?, short(id).to_be_bytes());
-        match value.map_err(|e| self.error(&e))? {
-            Some(places) => self.copies(id, &places, false),
-            None => Ok(Vec::new()),
-        }
+        let key = short(id).to_be_bytes();
+        let copies = self.told(self.store()?.look(CHUNKS, &key, |places| self.copies(id, places, false)))?;
+        copies.unwrap_or(Ok(Vec::new()))
     }
 
     /// See [`super::ChunkIndex::locate_many`].
@@ -285,10 +348,10 @@ impl Database {
     /// Looks for the chunks numbered `unknown` of `ids` in one go. Gives whether one is stored.
     fn look_up(&self, ids: &[ChunkId], unknown: &[usize], found: &mut [Vec<Location>]) -> Result<bool> {
         let keys: Vec<_> = unknown.iter().map(|at| short(&ids[*at]).to_be_bytes()).collect();
-        let values = self.db()?.batched_multi_get_cf(self.family(CHUNKS)?, &keys, false);
+        let values = self.told(self.store()?.get_many(CHUNKS, &keys))?;
         let mut any = false;
         for (at, value) in unknown.iter().zip(values) {
-            let Some(value) = value.map_err(|e| self.error(&e))? else { continue };
+            let Some(value) = value else { continue };
             found[*at] = match self.near.get(&ids[*at]) {
                 Some(location) => vec![location],
                 None => self.copies(&ids[*at], &value, true)?,
@@ -332,9 +395,9 @@ impl Database {
         first: Place,
         look: impl FnOnce(Group) -> dbvault_format::Result<T>,
     ) -> Result<Option<T>> {
-        let value = self.db()?.get_pinned_cf(self.family(GROUPS)?, first.encode());
-        let Some(value) = value.map_err(|e| self.error(&e))? else { return Ok(None) };
-        Group::decode(first, &value).and_then(look).map(Some).map_err(|e| self.error(&e))
+        let look = |value: &[u8]| Group::decode(first, value).and_then(look);
+        let seen = self.told(self.store()?.look(GROUPS, &first.encode(), look))?;
+        seen.transpose().map_err(|e| self.error(&e))
     }
 
     /// See [`super::ChunkIndex::pack`].
@@ -353,10 +416,14 @@ impl Database {
         Ok(info)
     }
 
+    /// See [`super::ChunkIndex::pack_number`].
+    pub(super) fn pack_number(&self, name: &PackName) -> Result<Option<u32>> {
+        self.get(PACK_NUMBERS, name.as_bytes())?.map(|number| self.number(&number)).transpose()
+    }
+
     /// See [`super::ChunkIndex::entries`].
     pub(super) fn entries(&self, name: &PackName) -> Result<Vec<ChunkEntry>> {
-        let Some(number) = self.get(PACK_NUMBERS, name.as_bytes())? else { return Ok(Vec::new()) };
-        let pack = self.number(&number)?;
+        let Some(pack) = self.pack_number(name)? else { return Ok(Vec::new()) };
         let (mut entries, mut ordinal) = (Vec::new(), 0);
         let mut add_all = |group: Group| {
             group.ids().try_for_each(|(_, index)| {
@@ -387,27 +454,35 @@ impl Database {
     }
 
     fn get(&self, family: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.db()?.get_cf(self.family(family)?, key).map_err(|e| self.error(&e))
+        self.told(self.store()?.look(family, key, <[u8]>::to_vec))
     }
 
     /// Writes without the write-ahead log: what a crash loses is read again from the segments, whose names
     /// are lost with it (all families are flushed as one).
     pub(super) fn write(&self, batch: WriteBatch) -> Result<()> {
-        let mut options = WriteOptions::default();
-        options.disable_wal(true);
-        self.db()?.write_opt(batch, &options).map_err(|e| self.error(&e))
+        self.told(self.store()?.write(batch))
     }
 
-    fn db(&self) -> Result<&DB> {
-        self.db.as_ref().ok_or_else(|| self.error(&"closed"))
+    fn put(
+        &self,
+        batch: &mut WriteBatch,
+        family: &str,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        self.told(self.store()?.put(batch, family, key, value))
     }
 
-    fn family(&self, name: &str) -> Result<&ColumnFamily> {
-        self.db()?.cf_handle(name).ok_or_else(|| self.error(&format!("no column family {name}")))
+    fn store(&self) -> Result<&Store> {
+        self.store.as_ref().ok_or_else(|| self.error(&"closed"))
     }
 
     fn number(&self, bytes: &[u8]) -> Result<u32> {
         bytes.try_into().map(u32::from_be_bytes).map_err(|_| self.error(&"number of wrong length"))
+    }
+
+    fn told<T>(&self, result: Result<T, String>) -> Result<T> {
+        result.map_err(|e| self.error(&e))
     }
 
     /// Directory of the database.
@@ -455,6 +530,9 @@ fn family_options(name: &str, cache: &Cache) -> Options {
     options.set_block_based_table_factory(&table);
     options.set_compression_type(rocksdb::DBCompressionType::None);
     options.set_target_file_size_base(FILE_BYTES);
+    // Keys are spread evenly, so that a small run put into levels would have most of them written anew.
+    options.set_compaction_style(DBCompactionStyle::Universal);
+    options.set_level_zero_file_num_compaction_trigger(RUNS_MAX);
     if name == CHUNKS {
         options.set_merge_operator_associative("append", append);
     }

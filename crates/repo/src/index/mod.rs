@@ -9,15 +9,16 @@ mod load;
 mod location;
 mod near;
 mod slot;
+mod store;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashSet;
-
+use std::path::Path;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dbvault_format::id::{ChunkId, PackName, Salt, SessionId};
+use dbvault_format::id::{ChunkId, PackName, RepoId, Salt, SessionId};
 use dbvault_format::index_segment::{IndexSegment, PackListing};
 use dbvault_format::pack::ChunkEntry;
 use dbvault_format::similarity::SuperFeatures;
@@ -26,10 +27,19 @@ pub(crate) use location::{Location, PackInfo};
 
 use crate::monitor::{Counter, Monitor, Phase};
 use crate::view::View;
-use crate::{Repository, Result, layout};
+use crate::{Repository, Result, layout, scripted};
 use database::Database;
 use load::{FileOptions, Load};
 use slot::Slot;
+
+/// What the cache is worth for a view.
+enum State {
+    /// All of the view is in it.
+    Current,
+    /// Segments of the view are missing.
+    Behind,
+    Useless,
+}
 
 /// The chunk index of one repository, in one process.
 #[derive(Debug)]
@@ -44,8 +54,24 @@ impl ChunkIndex {
     /// Opens the local cache and brings it up to `view`. A cache that is missing, damaged, stale, of another
     /// repository or of another version is made anew.
     pub(crate) fn open(repo: &Repository, view: &View, monitor: &dyn Monitor) -> Result<ChunkIndex> {
-        let slot = Slot::take(&repo.cache_dir())?;
-        let known = if slot.is_distrusted() { None } else { Database::open(slot.path(), &repo.id).ok() };
+        ChunkIndex::open_as(Database::open, repo, view, monitor)
+    }
+
+    /// The same for those that add no packs of their own: much faster where the cache is up to `view` already.
+    pub(crate) fn open_to_read(repo: &Repository, view: &View, monitor: &dyn Monitor) -> Result<ChunkIndex> {
+        ChunkIndex::open_as(Database::open_read_only, repo, view, monitor)
+    }
+
+    fn open_as(
+        open: fn(&Path, &RepoId) -> Result<Database>,
+        repo: &Repository,
+        view: &View,
+        monitor: &dyn Monitor,
+    ) -> Result<ChunkIndex> {
+        let in_memory = scripted::indexes_are_in_memory();
+        let slot = if in_memory { Slot::in_memory() } else { Slot::take(&repo.cache_dir())? };
+        let fresh = slot.is_in_memory() || slot.is_distrusted();
+        let known = if fresh { None } else { open(slot.path(), &repo.id).ok() };
         let (slot, database) = match known.map_or_else(|| slot.wipe(&repo.id), Ok) {
             Ok(database) => (slot, database),
             Err(e) => {
@@ -81,20 +107,15 @@ impl ChunkIndex {
 
     /// Reads the segments of `view` that are not in the cache yet.
     fn catch_up(&self, repo: &Repository, view: &View, monitor: &dyn Monitor) -> Result<()> {
-        let current = {
-            let database = self.read();
-            let loaded = database.segments()?;
-            let wanted: HashSet<&str> = view.segments().map(|(key, _)| key.as_str()).collect();
-            // What a load left in the middle is of no use, nor is what was there before a collection moved
-            // chunks about: locations may point to packs that are going away.
-            (database.is_owned()? || database.is_empty()?)
-                && database.root_number()? == view.root_number
-                && loaded.iter().all(|name| wanted.contains(name.as_str()))
-        };
-        if !current {
-            let mut database = self.write();
-            database.close();
-            *database = self.slot.wipe(&repo.id)?;
+        match self.compare(view)? {
+            State::Current => return Ok(()),
+            State::Behind if self.read().is_read_only() => self.reopen(repo)?,
+            State::Behind => {}
+            State::Useless => {
+                let mut database = self.write();
+                database.close();
+                *database = self.slot.wipe(&repo.id)?;
+            }
         }
         let database = self.read();
         let loaded = database.segments()?;
@@ -118,9 +139,44 @@ impl ChunkIndex {
         database.set_root_number(view.root_number)
     }
 
+    fn compare(&self, view: &View) -> Result<State> {
+        let database = self.read();
+        let loaded = database.segments()?;
+        let wanted: HashSet<&str> = view.segments().map(|(key, _)| key.as_str()).collect();
+        // What a load left in the middle is of no use, nor is what was there before a collection moved
+        // chunks about: locations may point to packs that are going away.
+        let owned = database.is_owned()?;
+        let useful = (owned || database.is_empty()?)
+            && database.root_number()? == view.root_number
+            && loaded.iter().all(|name| wanted.contains(name.as_str()));
+        Ok(match useful {
+            true if owned && loaded.len() == wanted.len() => State::Current,
+            true => State::Behind,
+            false => State::Useless,
+        })
+    }
+
+    /// For one that was opened to be read, and is to learn of packs of this process. Pack numbers stay what they are.
+    pub(crate) fn make_writable(&self, repo: &Repository) -> Result<()> {
+        if self.read().is_read_only() { self.noted(self.reopen(repo)) } else { Ok(()) }
+    }
+
+    /// What could only be read can be written, too.
+    fn reopen(&self, repo: &Repository) -> Result<()> {
+        let mut database = self.write();
+        database.close();
+        *database = Database::open(self.slot.path(), &repo.id)?;
+        Ok(())
+    }
+
     /// All known copies of a chunk; none where it is not in the repository.
     pub(crate) fn locate(&self, id: &ChunkId) -> Result<Vec<Location>> {
         self.noted(self.read().locate(id))
+    }
+
+    /// Some copies of a chunk, none only where there is none. Fast for chunks in the order they were stored in.
+    pub(crate) fn locate_some(&self, id: &ChunkId) -> Result<Vec<Location>> {
+        Ok(self.locate_many(std::slice::from_ref(id))?.pop().unwrap_or_default())
     }
 
     /// Some copies of each chunk of `ids`, none only where there is none: [`ChunkIndex::locate`] gives all.
@@ -132,6 +188,11 @@ impl ChunkIndex {
     /// What is known of a pack, by its number in this cache.
     pub(crate) fn pack(&self, number: u32) -> Result<PackInfo> {
         self.noted(self.read().pack(number))
+    }
+
+    /// The number of a pack in this cache, by its name.
+    pub(crate) fn pack_number(&self, name: &PackName) -> Result<Option<u32>> {
+        self.noted(self.read().pack_number(name))
     }
 
     /// The directory of a pack, without features, by its name; empty where it is not known.

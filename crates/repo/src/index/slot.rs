@@ -51,6 +51,16 @@ impl Slot {
         Ok(Slot { path: temporary.path().join("index"), _lock: None, _temporary: Some(temporary) })
     }
 
+    /// A slot without a directory, for an index in memory.
+    pub(super) fn in_memory() -> Slot {
+        Slot { path: PathBuf::new(), _lock: None, _temporary: None }
+    }
+
+    /// Whether there is no directory.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.path.as_os_str().is_empty()
+    }
+
     /// Remembers that what is in the slot has failed: whoever opens it next makes it anew.
     pub(super) fn distrust(&self) {
         // Where even this can't be written, the next one finds out for itself.
@@ -73,6 +83,9 @@ impl Slot {
 
     /// Throws away what is in the slot and makes an empty database.
     pub(super) fn wipe(&self, repo: &RepoId) -> Result<Database> {
+        if self.is_in_memory() {
+            return Database::in_memory(repo);
+        }
         let removed = match fs::metadata(&self.path) {
             Ok(meta) if meta.is_dir() => fs::remove_dir_all(&self.path),
             Ok(_) => fs::remove_file(&self.path),

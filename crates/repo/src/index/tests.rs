@@ -118,3 +118,50 @@ fn a_closed_database_knows_nothing_any_more() {
     // Numbers of packs will mean others: no neighbour may be found that was remembered before.
     assert!(database.locate_many(&[id(2)]).is_err());
 }
+
+#[test]
+fn what_is_opened_to_be_read_answers_alike_and_stays_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(filled(directory.path()));
+    let files = || {
+        let mut names: Vec<_> =
+            std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        // What RocksDB says of its own work.
+        names.retain(|name| !name.to_string_lossy().starts_with("LOG"));
+        names.sort();
+        names
+    };
+    let before = files();
+    let database = Database::open_read_only(directory.path(), &REPO).unwrap();
+    assert!(database.is_read_only());
+    assert_answers(&database);
+    database.set_root_number(7).unwrap_err();
+    database.add_segment("another", &SESSION, &segment()).unwrap_err();
+    drop(database);
+    assert_eq!(files(), before);
+    assert!(!Database::open(directory.path(), &REPO).unwrap().is_read_only());
+    Database::open_read_only(directory.path(), &RepoId([9; 32])).unwrap_err();
+}
+
+#[test]
+fn files_stay_few_however_often_something_is_added() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(filled(directory.path()));
+    for number in 0..60 {
+        let database = Database::open(directory.path(), &REPO).unwrap();
+        database
+            .add_pack(
+                &SESSION,
+                &pack(number + 10, u64::from(number) * 50 + 1000..u64::from(number) * 50 + 1050),
+            )
+            .unwrap();
+        database.add_segment_name(&format!("segment {number}")).unwrap();
+    }
+    let files = std::fs::read_dir(directory.path()).unwrap();
+    let tables =
+        files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|end| end == "sst"));
+    let count = tables.count();
+    assert!(count <= 40, "{count} files");
+    let database = Database::open_read_only(directory.path(), &REPO).unwrap();
+    assert_eq!(database.locate_many(&[id(1000), id(1000 + 59 * 50)]).unwrap().concat().len(), 2);
+}

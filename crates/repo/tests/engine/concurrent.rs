@@ -237,3 +237,61 @@ fn a_check_and_a_reader_bear_a_backup_at_any_moment() {
         }
     });
 }
+
+/// A stream that breaks off in the middle.
+struct Broken(std::io::Cursor<Vec<u8>>);
+
+impl std::io::Read for Broken {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self.0.read(buffer)? {
+            0 => Err(std::io::Error::other("the source failed")),
+            count => Ok(count),
+        }
+    }
+}
+
+#[test]
+fn streams_of_one_backup_are_stored_side_by_side_and_one_that_breaks_harms_no_other() {
+    let (storages, _place) = storages();
+    for (round, storage) in
+        (0..6).flat_map(|round| storages.iter().map(move |storage| (round, storage.clone())))
+    {
+        let dir = temporary_dir();
+        let repo = match round {
+            0 => init_on(storage.clone(), dir.path(), small_params()),
+            _ => open_on(storage.clone(), dir.path()).unwrap(),
+        };
+        let mut txn = begin(&repo, &format!("{round}")).unwrap();
+        // The same, almost the same, and something else; all twice.
+        let all: Streams = (0..8)
+            .map(|number: u64| {
+                (format!("{number}"), edited(&text(150 << 10, number % 4 / 2), 10, number % 4 + round))
+            })
+            .collect();
+        let pending = thread::scope(|scope| {
+            let txn = &txn;
+            let store = |name: &String, bytes: &Vec<u8>| {
+                let (meta, bytes) = (meta(name, dbvault_format::entry::Grid::Content), bytes.clone());
+                scope.spawn(move || txn.add_entry(meta, &mut std::io::Cursor::new(bytes)))
+            };
+            let stored: Vec<_> = all.iter().map(|(name, bytes)| store(name, bytes)).collect();
+            let broken = scope.spawn(|| {
+                let bytes = edited(&text(150 << 10, 0), 10, round);
+                let broken = meta("broken", dbvault_format::entry::Grid::Content);
+                txn.add_entry(broken, &mut Broken(std::io::Cursor::new(bytes))).err()
+            });
+            assert!(matches!(broken.join().unwrap(), Some(dbvault_repo::Error::Source { .. })));
+            stored.into_iter().map(|stored| stored.join().unwrap().unwrap()).collect::<Vec<_>>()
+        });
+        pending.into_iter().for_each(|pending| txn.finish_entry(pending, Default::default()));
+        txn.leave_out("broken", "the source failed");
+        let manifest = txn.commit().unwrap();
+        assert!(!manifest.is_complete() && manifest.failed[0].name == "broken");
+        for repo in [repo, open_on(storage, &dir.path().join("elsewhere")).unwrap()] {
+            let found = repo.find_archive(&format!("{round}")).unwrap().manifest;
+            assert_eq!(found, manifest);
+            assert!(restore(&reader(&repo).unwrap(), &found).as_ref() == Ok(&all));
+            assert_clean(&repo);
+        }
+    }
+}

@@ -10,9 +10,10 @@ use dbvault_format::id::{Salt, SessionId};
 use dbvault_format::index_segment::{IndexSegment, PackListing};
 use dbvault_format::pack::{ChunkEntry, PackBuilder};
 use dbvault_repo::Repository;
-use dbvault_storage::MemoryStorage;
+use dbvault_storage::{MemoryStorage, Storage};
 
 use crate::common::*;
+use crate::crash::{small, two_archives};
 use crate::objects::*;
 
 /// Stores a pack with one chunk, `plain` as a delta against `base`.
@@ -109,4 +110,19 @@ fn chunks_that_only_lead_back_to_each_other_are_lost_and_said_to_be() {
     let manifest = repo.archives().unwrap().archives.remove(0).manifest;
     assert!(restore(&reader(&repo).unwrap(), &manifest).is_err());
     assert!(!check(&repo).unwrap().damage.is_empty());
+}
+
+/// The index knows it, a segment that counts lists it, and it is not there (W1, rule 5).
+#[test]
+fn what_was_in_a_lost_pack_is_stored_again() {
+    let (storage, _) = two_archives();
+    for name in names_below(&storage, "packs") {
+        let (storage, dir) = (storage.duplicate(), temporary_dir());
+        storage.delete(&key(name.clone())).unwrap();
+        let repo = open(storage, dir.path()).unwrap();
+        for seed in [1, 2] {
+            let manifest = backup(&repo, &seed.to_string(), &small(seed)).unwrap();
+            assert!(restore(&reader(&repo).unwrap(), &manifest).unwrap() == small(seed), "{name}");
+        }
+    }
 }

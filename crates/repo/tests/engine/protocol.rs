@@ -141,6 +141,22 @@ fn packs_that_a_root_deletes_are_not_reused() {
     });
 }
 
+/// A collector of epoch 1 may still be about to delete them, though nobody speaks of them any more but its list (W1,
+/// rule 3).
+#[test]
+fn packs_of_the_list_of_a_decided_epoch_are_not_adopted() {
+    let vault = Vault::new();
+    suspend(&vault.repo, "interrupted", &data());
+    let packs = vault.packs();
+    vault.condemn(1, &packs);
+    vault.decide(1, &Root { deleted: packs.clone(), ..Root::default() });
+    vault.decide(2, &Root::default());
+    let id = backup(&vault.repo, "new", &data()).unwrap().id;
+    assert!(vault.packs_listed_by(&id).iter().all(|pack| !packs.contains(pack)));
+    vault.delete_packs(&packs);
+    assert_archives(&vault.elsewhere(), &one("new", &data()), None);
+}
+
 #[test]
 fn packs_that_a_decided_epoch_has_spared_are_reused() {
     let vault = Vault::new();

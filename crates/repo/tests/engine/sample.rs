@@ -7,7 +7,7 @@ use dbvault_format::config::RepoParams;
 use dbvault_format::entry::Grid;
 use dbvault_format::header::ObjectKind;
 use dbvault_format::id::{PackName, SessionId};
-use dbvault_format::index_segment::IndexSegment;
+use dbvault_format::index_segment::{IndexSegment, PackListing};
 use dbvault_format::manifest::Fence;
 use dbvault_format::object::to_cbor;
 use dbvault_format::root::{Condemned, Root};
@@ -20,6 +20,7 @@ use crate::objects::*;
 /// The repository, and what must come out of it.
 pub(crate) struct Sample {
     pub(crate) storage: MemoryStorage,
+    #[allow(dead_code, reason = "only the proofs compare it")]
     pub(crate) expected: Expected,
     /// Objects whose loss nobody can see, because nothing that is left speaks of them: whole archives, slots,
     /// marks, and what the protocol may clear away at any time.
@@ -29,16 +30,21 @@ pub(crate) struct Sample {
 impl Sample {
     /// What is similar to what follows from the keys, which are random: tried until there is a chain.
     pub(crate) fn new() -> Sample {
-        (0..50).find_map(|_| Sample::try_new()).expect("a chain of deltas within fifty tries")
+        Sample::sized(100)
     }
 
-    fn try_new() -> Option<Sample> {
+    /// The same with `noise_bytes` more in each of its three archives.
+    pub(crate) fn sized(noise_bytes: usize) -> Sample {
+        (0..50).find_map(|_| Sample::try_sized(noise_bytes)).expect("a chain of deltas within fifty tries")
+    }
+
+    fn try_sized(noise_bytes: usize) -> Option<Sample> {
         let (dir, storage) = (temporary_dir(), MemoryStorage::new());
         let chunker = ChunkerParams { min_bytes: 64, average_bytes: 4 << 10, max_bytes: 8 << 10 };
         let params = RepoParams { chunker, pack_bytes: 16 << 10, packs_open: 1, ..RepoParams::default() };
         let repo = init_on(Arc::new(storage.clone()), dir.path(), params);
         repo.add_key(&secret(2), "second").unwrap();
-        let expected = days(&repo, &storage)?;
+        let expected = days(&repo, &storage, noise_bytes)?;
         let orphan = suspend(&repo, "orphan", &streams(&[("noise", &noise(100, 8))]));
         // As a crash leaves it: registered, and never heard of again.
         drop(begin(&repo, "crashed").unwrap());
@@ -47,6 +53,11 @@ impl Sample {
         let prefixes = ["keys/", "sessions/", "archives/", "trash/", "condemned/", "roots/"];
         let dispensable = prefixes.iter().flat_map(|prefix| names(&sample.storage, prefix));
         sample.dispensable.extend(dispensable);
+        // No archive needs what only a session without an archive lists: a collection takes it at any time.
+        let of_orphan = listings(&sample.storage, &repo, &orphan);
+        sample.dispensable.extend(
+            of_orphan.iter().map(|PackListing { name, .. }| format!("packs/{:02x}/{name}", name.0[0])),
+        );
         sample.dispensable.extend(names(&sample.storage, &format!("index/{orphan}/")));
         Some(sample)
     }
@@ -83,11 +94,11 @@ fn rows(len: usize) -> Vec<u8> {
 
 /// Three days of a stream, the last of them deleted after some changes of mind; `None` where no chunk has become
 /// a delta against a delta.
-fn days(repo: &Repository, storage: &MemoryStorage) -> Option<Expected> {
+fn days(repo: &Repository, storage: &MemoryStorage, noise_bytes: usize) -> Option<Expected> {
     let mut expected = Expected::new();
     let mut stream = rows(4300);
     for day in 1..=3 {
-        let data = streams(&[("text", &stream), ("noise", &noise(100, day)), ("empty", b"")]);
+        let data = streams(&[("text", &stream), ("noise", &noise(noise_bytes, day)), ("empty", b"")]);
         let name = format!("day {day}");
         backup_on(repo, &name, Grid::Fixed(4200), &data).unwrap();
         expected.insert(name, data);

@@ -7,6 +7,8 @@ use std::thread;
 
 use super::*;
 
+mod torn;
+
 thread_local! {
     static SYNCS_COUNT: Cell<u32> = const { Cell::new(0) };
     static SYNCS_FAIL: Cell<bool> = const { Cell::new(false) };

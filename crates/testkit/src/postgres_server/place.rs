@@ -12,9 +12,9 @@ const TEMP_PATH_BYTES_MAX: usize = 60;
 
 /// The user to run the server as, since PostgreSQL refuses to be run by root.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct SystemUser {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+pub(crate) struct SystemUser {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 /// The programs of the newest installed version, or of `DBVAULT_PG_BINDIR`.
@@ -36,6 +36,11 @@ pub(super) fn find_bin_dir() -> Result<PathBuf, String> {
 
 /// The user `postgres`, or else `nobody`.
 pub(super) fn unprivileged_user() -> Result<SystemUser, String> {
+    find_user(&["postgres", "nobody"], "PostgreSQL")
+}
+
+/// The first of these users that there is, to run `what` as.
+pub(crate) fn find_user(names: &[&str], what: &str) -> Result<SystemUser, String> {
     let users = fs::read_to_string("/etc/passwd").map_err(|error| format!("/etc/passwd: {error}"))?;
     let find = |name: &str| {
         users.lines().find_map(|line| {
@@ -44,7 +49,7 @@ pub(super) fn unprivileged_user() -> Result<SystemUser, String> {
             (fields[0] == name).then_some(SystemUser { uid, gid })
         })
     };
-    find("postgres").or_else(|| find("nobody")).ok_or_else(|| "no user to run PostgreSQL as".to_owned())
+    names.iter().find_map(|name| find(name)).ok_or_else(|| format!("no user to run {what} as"))
 }
 
 /// A private directory, short enough for a socket path and within reach of the server's user.
@@ -69,7 +74,7 @@ fn others_may_enter(directory: &Path) -> bool {
     fs::metadata(directory).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0)
 }
 
-pub(super) fn free_port() -> Result<u16, String> {
+pub(crate) fn free_port() -> Result<u16, String> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
     listener.map(|address| address.port()).map_err(|error| format!("no free port on 127.0.0.1: {error}"))
 }

@@ -1,0 +1,26 @@
+//! Proof by trying out: every order in which clients can get in each other's way, random sequences of all commands
+//! against a model, and mutants that must not survive.
+//!
+//! Longer with `DBVAULT_TORTURE=1`; another part of the random space with `DBVAULT_SEED=n`. Lines that begin with
+//! `proof: ` tell how much was tried.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests panic on purpose")]
+
+#[allow(dead_code, reason = "for the tests of the engine, which use all of it")]
+#[path = "../engine/common.rs"]
+mod common;
+mod durability;
+mod examine;
+mod model;
+mod mutants;
+mod scenarios;
+mod world;
+
+/// How many times longer everything is.
+pub(crate) fn scale() -> usize {
+    if std::env::var("DBVAULT_TORTURE").is_ok_and(|set| set == "1") { 10 } else { 1 }
+}
+
+/// What all chance follows from.
+pub(crate) fn seed() -> u64 {
+    std::env::var("DBVAULT_SEED").ok().map_or(1, |seed| seed.parse().expect("DBVAULT_SEED is a number"))
+}
