@@ -13,9 +13,10 @@
     clippy::print_stderr,
     reason = "a program that reports to the person who runs it"
 )]
-#![allow(dead_code, reason = "what is measured elsewhere is not all measured here")]
 
-#[path = "beside_peers/measure.rs"]
+#[path = "shared/environment.rs"]
+mod environment;
+#[path = "shared/measure.rs"]
 mod measure;
 
 use std::fmt::Write as _;
@@ -24,17 +25,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use dbvault_testkit::postgres_server::{PostgresServer, ServerOptions};
+use environment::{Result, is_to_measure, number, program};
 use measure::{Usage, bytes_stored, measure};
-
-type Result<T> = std::result::Result<T, String>;
 
 const DATABASES: [&str; 4] = ["users", "orders", "stock", "letters"];
 /// Rows of a megabyte of dump.
 const ROWS_PER_MB: u64 = 8_300;
 
 fn main() -> Result<()> {
-    // `cargo test --benches` runs this program too, but without the word.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if !is_to_measure() {
         return Ok(());
     }
     let (megabytes, rounds) = (number("DBVAULT_BENCH_MB", 250)?, number("DBVAULT_BENCH_ROUNDS", 3)?);
@@ -58,11 +57,6 @@ fn main() -> Result<()> {
         fs::write(file, report).map_err(|error| error.to_string())?;
     }
     Ok(())
-}
-
-fn number(name: &str, default: u64) -> Result<u64> {
-    let text = std::env::var(name).ok();
-    text.map_or(Ok(default), |text| text.parse().map_err(|error| format!("{name}: {error}")))
 }
 
 /// A table of about 120 bytes a row, a third of which is random.
@@ -142,8 +136,7 @@ impl Place {
     }
 
     fn dbvault(&self, words: &[&str]) -> Command {
-        let program = std::env::var_os("DBVAULT_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_dbvault").into());
-        self.command(Path::new(&program), "dbvault", words)
+        self.command(&program(), "dbvault", words)
     }
 
     fn borgmatic(&self, words: &[&str]) -> Command {

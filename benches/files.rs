@@ -17,9 +17,10 @@
     clippy::print_stderr,
     reason = "a program that reports to the person who runs it"
 )]
-#![allow(dead_code, reason = "what is measured elsewhere is not all measured here")]
 
-#[path = "beside_peers/measure.rs"]
+#[path = "shared/environment.rs"]
+mod environment;
+#[path = "shared/measure.rs"]
 mod measure;
 
 use std::env;
@@ -29,9 +30,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use environment::{Result, is_to_measure, number, words};
 use measure::{Usage, bytes_stored, measure};
-
-type Result<T> = std::result::Result<T, String>;
 
 const SECRET: &str = "for measuring only";
 /// Files of `/usr/lib` that fill the tree up are at least so long, bytes.
@@ -89,8 +89,7 @@ const TOOLS: [Tool; 4] = [
 ];
 
 fn main() -> Result<()> {
-    // `cargo test --benches` runs this program too, but without the word.
-    if !env::args().any(|argument| argument == "--bench") {
+    if !is_to_measure() {
         return Ok(());
     }
     let temporary = tempfile::tempdir().map_err(words)?;
@@ -124,15 +123,6 @@ fn main() -> Result<()> {
         fs::write(file, report).map_err(words)?;
     }
     Ok(())
-}
-
-fn number(name: &str, default: u64) -> Result<u64> {
-    let text = env::var(name).ok();
-    text.map_or(Ok(default), |text| text.parse().map_err(|e| format!("{name}: {e}")))
-}
-
-fn words(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }
 
 /// What is in a tree.
@@ -239,7 +229,7 @@ impl Place {
 
     fn command(&self, tool: &Tool, line: &[&str]) -> Command {
         let program = match tool.program {
-            "dbvault" => env::var_os("DBVAULT_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_dbvault").into()),
+            "dbvault" => environment::program(),
             other => other.into(),
         };
         let home = self.home(tool);

@@ -18,6 +18,7 @@ use std::fs;
 use std::path::Path;
 
 use self::dumps::Dumps;
+use self::environment::{is_to_measure, number};
 use self::material::Material;
 use self::seal::Sealed;
 use self::step::Step;
@@ -27,6 +28,8 @@ use self::whole::back_up_both_days;
 mod dumps;
 #[path = "micro/encode.rs"]
 mod encode;
+#[path = "shared/environment.rs"]
+mod environment;
 #[path = "micro/look_up.rs"]
 mod look_up;
 #[path = "micro/material.rs"]
@@ -43,11 +46,10 @@ mod step;
 mod whole;
 
 fn main() -> Result<(), String> {
-    // `cargo test --benches` runs this program too, but without the word.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if !is_to_measure() {
         return Ok(());
     }
-    let rounds = number_from_environment("DBVAULT_BENCH_ROUNDS", 5)?.max(1);
+    let rounds = number("DBVAULT_BENCH_ROUNDS", 5)?.max(1);
     let work = tempfile::tempdir().map_err(|error| format!("no temporary directory: {error}"))?;
     let dumps = Dumps::find_or_make()?;
     let material = Material::prepare(&dumps)?;
@@ -85,11 +87,4 @@ fn all_steps<'m>(material: &'m Material, sealed: &'m Sealed, work: &Path) -> Res
         encode::decompress(material),
         encode::decompress_delta(material),
     ])
-}
-
-fn number_from_environment<T: std::str::FromStr>(name: &str, default: T) -> Result<T, String> {
-    match std::env::var(name) {
-        Err(_) => Ok(default),
-        Ok(text) => text.parse().map_err(|_| format!("{name} is not a number: {text}")),
-    }
 }

@@ -18,9 +18,10 @@
     clippy::print_stderr,
     reason = "a program that reports to the person who runs it"
 )]
-#![allow(dead_code, reason = "what is measured elsewhere is not all measured here")]
 
-#[path = "beside_peers/measure.rs"]
+#[path = "shared/environment.rs"]
+mod environment;
+#[path = "shared/measure.rs"]
 mod measure;
 
 use std::fmt::Write as _;
@@ -33,16 +34,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use dbvault_testkit::postgres_server::PostgresServer;
+use environment::{Result, is_to_measure, number, program, words};
 use measure::Fingerprint;
-
-type Result<T> = std::result::Result<T, String>;
 
 /// Measures something, and adds to the report.
 type Part = fn(&Place, &Scale, &History, &mut String) -> Result<()>;
 
 fn main() -> Result<()> {
-    // `cargo test --benches` runs this program too, but without the word.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if !is_to_measure() {
         return Ok(());
     }
     let scale = Scale::from_environment()?;
@@ -85,10 +84,6 @@ struct Scale {
 
 impl Scale {
     fn from_environment() -> Result<Scale> {
-        let number = |name: &str, default: u64| {
-            let text = std::env::var(name).ok();
-            text.map_or(Ok(default), |text| text.parse().map_err(|e| format!("{name}: {e}")))
-        };
         Ok(Scale {
             megabytes: number("DBVAULT_MOUNT_MB", 1000)?,
             archives: number("DBVAULT_MOUNT_ARCHIVES", 1000)?,
@@ -105,8 +100,7 @@ impl Scale {
 
 /// What is stored.
 struct History {
-    /// The large entry, as a file.
-    dump: PathBuf,
+    /// Of the large entry.
     expected: Fingerprint,
     /// Whether Borg has the same, and can mount it.
     borg: bool,
@@ -140,8 +134,7 @@ impl Place {
     }
 
     fn dbvault(&self, arguments: &[&str]) -> Command {
-        let program = std::env::var_os("DBVAULT_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_dbvault").into());
-        let mut command = Command::new(program);
+        let mut command = Command::new(program());
         command
             .args(arguments)
             .env("DBVAULT_REPO", self.path("repository"))
@@ -172,8 +165,7 @@ impl Place {
         } else if !borg {
             "Borg is not installed.".clone_into(&mut borg_words);
         }
-        let dump = self.path("dump");
-        Ok(History { expected: Fingerprint::of_file(&dump)?, dump, borg, borg_words })
+        Ok(History { expected: Fingerprint::of_file(&self.path("dump"))?, borg, borg_words })
     }
 
     fn store_all(&self, scale: &Scale) -> Result<()> {
@@ -495,8 +487,4 @@ fn run(mut command: Command) -> Result<()> {
     }
     let said = fs::read_to_string(errors.path()).unwrap_or_default();
     Err(format!("{command:?}: {status}\n{}", said.trim_end()))
-}
-
-fn words(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }

@@ -18,9 +18,10 @@
     clippy::print_stderr,
     reason = "a program that reports to the person who runs it"
 )]
-#![allow(dead_code, reason = "what is measured elsewhere is not all measured here")]
 
-#[path = "beside_peers/measure.rs"]
+#[path = "shared/environment.rs"]
+mod environment;
+#[path = "shared/measure.rs"]
 mod measure;
 
 use std::fmt::Write as _;
@@ -29,18 +30,16 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use environment::{Result, is_to_measure, number, program};
 use jiff::{Timestamp, ToSpan};
-use measure::{Fingerprint, Usage, bytes_stored, measure, measure_output};
-
-type Result<T> = std::result::Result<T, String>;
+use measure::{Fingerprint, bytes_stored, measure, measure_output};
 
 /// What prune keeps if nothing is said.
 const RULES: [&str; 8] =
     ["--keep-daily", "7", "--keep-weekly", "4", "--keep-monthly", "6", "--keep-yearly", "1"];
 
 fn main() -> Result<()> {
-    // `cargo test --benches` runs this program too, but without the word.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if !is_to_measure() {
         return Ok(());
     }
     let (archives, megabytes) = (number("DBVAULT_PRUNE_ARCHIVES", 1000)?, number("DBVAULT_PRUNE_MB", 100)?);
@@ -60,11 +59,6 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn number(name: &str, default: u64) -> Result<u64> {
-    let text = std::env::var(name).ok();
-    text.map_or(Ok(default), |text| text.parse().map_err(|e| format!("{name}: {e}")))
-}
-
 /// Both repositories, and what they need.
 struct Place {
     root: PathBuf,
@@ -76,8 +70,7 @@ impl Place {
     }
 
     fn dbvault(&self, repository: &str, words: &[&str]) -> Command {
-        let program = std::env::var_os("DBVAULT_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_dbvault").into());
-        let mut command = Command::new(program);
+        let mut command = Command::new(program());
         command.args(words).env("DBVAULT_REPO", self.path(repository));
         command.env("DBVAULT_KEY_FILE", self.path("key")).env("HOME", self.path("home"));
         command
@@ -176,9 +169,9 @@ impl Place {
              repository of the archives that are left takes {}. Peak memory: {:.0} MB (goal 300 MB). All {} archives \
              that are left were extracted and compared.\n",
             kept.len(),
-            words(ours),
-            words(prune),
-            words(compact),
+            ours,
+            prune,
+            compact,
             mb(before[0]),
             mb(before[1]),
             mb(after[0]),
@@ -323,10 +316,6 @@ fn output(mut command: Command) -> Result<String> {
         return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-fn words(usage: Usage) -> String {
-    usage.to_string()
 }
 
 fn mb(bytes: u64) -> String {

@@ -18,12 +18,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use self::environment::{is_to_measure, number};
 use self::world::World;
 
+#[path = "shared/environment.rs"]
+mod environment;
 #[path = "scale/look_ups.rs"]
 mod look_ups;
-#[path = "beside_peers/measure.rs"]
-#[allow(dead_code, reason = "the steps beside other tools are not ours")]
+#[path = "shared/measure.rs"]
 mod measure;
 #[path = "scale/program.rs"]
 mod program;
@@ -40,19 +42,14 @@ const OPEN_ONLY: &str = "open-only";
 type Error = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Error> {
-    let arguments: Vec<String> = std::env::args().collect();
-    // `cargo test --benches` runs this program too, but without the word.
-    if !arguments.iter().any(|argument| argument == "--bench") {
+    if !is_to_measure() {
         return Ok(());
     }
-    let chunks = match std::env::var("DBVAULT_SCALE_CHUNKS") {
-        Ok(text) => text.parse()?,
-        Err(_) => CHUNKS,
-    };
+    let chunks = number("DBVAULT_SCALE_CHUNKS", CHUNKS)?;
     let made = tempfile::tempdir()?;
     let root = std::env::var_os("DBVAULT_SCALE_DIR").map_or(made.path().into(), PathBuf::from);
     let world = World::new(&root, chunks);
-    if arguments.iter().any(|argument| argument == OPEN_ONLY) {
+    if std::env::args().any(|argument| argument == OPEN_ONLY) {
         dbvault_repo::measure::OpenedIndex::open(&world.open()?)?;
         return Ok(());
     }

@@ -25,14 +25,18 @@ use std::path::Path;
 use std::time::Instant;
 
 use self::contest::Contest;
+use self::environment::is_to_measure;
 use self::settings::{Part, Settings};
 
 mod command_lines;
 mod contest;
+#[path = "../shared/environment.rs"]
+mod environment;
 mod figures;
 mod goals;
 mod kinds;
 mod live;
+#[path = "../shared/measure.rs"]
 mod measure;
 mod peers;
 mod report;
@@ -41,8 +45,7 @@ mod settings;
 mod stream;
 
 fn main() -> Result<(), String> {
-    // `cargo test --benches` runs this program too, but without the word.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if !is_to_measure() {
         return Ok(());
     }
     let settings = Settings::from_environment()?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::command_lines::{CommandLines, OURS, PASSPHRASE};
+use crate::environment;
 use crate::measure::{Fingerprint, bytes_stored, measure, measure_output};
 
 /// Of the stream that a tool must bring back before it is measured.
@@ -144,8 +145,7 @@ impl Peer {
 /// The one that is named, the one `scripts/install-deps` made, the one on the search path.
 fn candidates(lines: &CommandLines) -> Vec<PathBuf> {
     if lines.name == OURS {
-        let named = std::env::var_os("DBVAULT_BIN").map(PathBuf::from);
-        return named.into_iter().chain([PathBuf::from(env!("CARGO_BIN_EXE_dbvault"))]).collect();
+        return vec![environment::program()];
     }
     let named = (lines.program == "borg").then(|| std::env::var_os("DBVAULT_BENCH_BORG")).flatten();
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);

@@ -1,7 +1,8 @@
 //! What the environment asks for.
 
 use std::path::Path;
-use std::str::FromStr;
+
+use crate::environment::number;
 
 const MEGABYTES: u32 = 1000;
 const DAYS: u32 = 30;
@@ -91,11 +92,4 @@ fn parts() -> Result<Vec<Part>, String> {
         found.ok_or_else(|| format!("DBVAULT_BENCH_PARTS: there is no part \"{name}\""))
     };
     text.split(',').map(part).collect()
-}
-
-fn number<T: FromStr>(name: &str, default: T) -> Result<T, String> {
-    match std::env::var(name) {
-        Err(_) => Ok(default),
-        Ok(text) => text.parse().map_err(|_| format!("{name} is not a number: {text}")),
-    }
 }

@@ -6,7 +6,7 @@ use dbvault_testkit::dump_series::{DumpSeries, Format};
 use dbvault_testkit::postgres_server::PostgresServer;
 use tempfile::TempDir;
 
-use crate::number_from_environment;
+use crate::environment::number;
 
 pub(crate) struct Dumps {
     pub(crate) day0: PathBuf,
@@ -21,7 +21,7 @@ impl Dumps {
             let (day0, day1) = (directory.join("day0.dump"), directory.join("day1.dump"));
             return Ok(Self { day0, day1, _made: None });
         }
-        let megabytes = number_from_environment("DBVAULT_BENCH_MB", 250)?;
+        let megabytes = number("DBVAULT_BENCH_MB", 250)?;
         eprintln!("making dumps of {megabytes} MB");
         let made = tempfile::tempdir().map_err(|error| format!("no temporary directory: {error}"))?;
         let (day0, day1) = (made.path().join("day0.dump"), made.path().join("day1.dump"));

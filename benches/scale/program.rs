@@ -5,6 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::environment;
 use crate::measure::measure as run;
 use crate::report::Report;
 use crate::world::World;
@@ -46,8 +47,7 @@ struct Program {
 
 impl Program {
     fn command(&self, words: &[&str]) -> Command {
-        let named = std::env::var_os("DBVAULT_BIN");
-        let mut command = Command::new(named.unwrap_or_else(|| env!("CARGO_BIN_EXE_dbvault").into()));
+        let mut command = Command::new(environment::program());
         command.arg("--repo").arg(&self.repository).args(words);
         command.env_clear().envs(std::env::vars().filter(|(name, _)| name == "PATH"));
         command.env("HOME", &self.home).env("XDG_CONFIG_HOME", self.home.join("config"));

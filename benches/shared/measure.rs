@@ -1,4 +1,5 @@
 //! What a step costs: time on the wall, time of all cores, peak memory, bytes stored.
+#![allow(dead_code, reason = "each benchmark takes what it needs")]
 
 use std::fmt;
 use std::fs::{self, File};
