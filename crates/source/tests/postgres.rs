@@ -190,7 +190,7 @@ fn a_hanging_pg_dump_is_interrupted() {
     let start = Instant::now();
     assert!(matches!(dump_error(options), Error::Interrupted));
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-    assert!(common::processes_with(&["sleep", "54321"]).is_empty());
+    assert!(common::none_left(&["sleep", "54321"]));
 }
 
 /// Dumps 30 MB and lets `strike` happen once some of it has come.
@@ -200,7 +200,9 @@ fn struck_dump(
 ) -> Result<usize, Error> {
     let mut source: Box<dyn Source> = Box::new(source(source_options(server, "struck")));
     let mut entry = source.open().expect("works");
-    entry.body.read_exact(&mut vec![0; 100_000]).expect("works");
+    if let Err(error) = entry.body.read_exact(&mut vec![0; 100_000]) {
+        panic!("{error}: {:?}", source.finish());
+    }
     strike(server);
     let mut bytes = vec![0; 100_000];
     entry.body.read_to_end(&mut bytes).map_err(|error| Error::from_io("read", error))?;
@@ -256,5 +258,5 @@ fn a_dropped_source_leaves_no_pg_dump_behind() {
     let socket = server.socket_dir().to_string_lossy().into_owned();
     assert_eq!(common::processes_with(&["pg_dump", &socket]).len(), 1);
     drop(source);
-    assert!(common::processes_with(&["pg_dump", &socket]).is_empty());
+    assert!(common::none_left(&["pg_dump", &socket]));
 }

@@ -75,3 +75,19 @@ fn asks_for_a_password_and_survives_a_crash() -> Result<(), String> {
     assert!(!refused.status.success());
     Ok(())
 }
+
+#[test]
+fn what_was_committed_survives_a_server_that_is_killed() {
+    let mut server = PostgresServer::start().unwrap();
+    server.psql("postgres", "CREATE TABLE numbers (n INT)").unwrap();
+    for number in 1..=4 {
+        server.psql("postgres", "INSERT INTO numbers VALUES (1)").unwrap();
+        if number % 2 == 0 {
+            server.kill()
+        } else {
+            server.stop_immediate()
+        }
+        server.restart().unwrap();
+        assert_eq!(server.psql("postgres", "SELECT count(*) FROM numbers").unwrap(), number.to_string());
+    }
+}

@@ -7,6 +7,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
 
 use dbvault_format::entry::{EntryMeta, EntryReport};
 use dbvault_source::{Error, PostgresOptions, PostgresTargetOptions, Secret, Source, Target};
@@ -92,6 +94,18 @@ pub(crate) fn processes_with(words: &[&str]) -> Vec<i32> {
         words.iter().all(|word| line.contains(word))
     })
     .collect()
+}
+
+/// Whether no process has these words on its command line, in a moment: one that was killed is there until the system
+/// gets to it.
+pub(crate) fn none_left(words: &[&str]) -> bool {
+    (0..100).any(|_| {
+        let none = processes_with(words).is_empty();
+        if !none {
+            thread::sleep(Duration::from_millis(20));
+        }
+        none
+    })
 }
 
 /// A bit of everything, in a database that must exist.
