@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cli_support::Home;
+use dbvault_testkit::tier;
 
 /// Backup loops.
 const WRITERS: u64 = 2;
@@ -37,7 +38,7 @@ fn bytes_of(number: u64) -> Vec<u8> {
 
 #[test]
 fn backups_beside_prunes_and_compactions() {
-    let seconds = if std::env::var_os("DBVAULT_TORTURE").is_some() { 600 } else { 20 };
+    let seconds = tier::either(20, 600);
     let home = Home::with_repository();
     let until = Instant::now() + Duration::from_secs(seconds);
     let committed = Mutex::new(Vec::new());

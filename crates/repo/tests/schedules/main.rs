@@ -17,10 +17,5 @@ mod world;
 
 /// How many times longer everything is.
 pub(crate) fn scale() -> usize {
-    if std::env::var("DBVAULT_TORTURE").is_ok_and(|set| set == "1") { 10 } else { 1 }
-}
-
-/// What all chance follows from.
-pub(crate) fn seed() -> u64 {
-    std::env::var("DBVAULT_SEED").ok().map_or(1, |seed| seed.parse().expect("DBVAULT_SEED is a number"))
+    dbvault_testkit::tier::either(1, 10)
 }

@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 use dbvault_repo::{CheckDepth, CollectOptions, Error, NoMonitor, Repository};
 use dbvault_storage::MemoryStorage;
 use dbvault_testkit::crashing_storage::CrashingStorage;
+use dbvault_testkit::tier;
 use tempfile::TempDir;
 
 use crate::common::*;
+use crate::scale;
 use crate::world::{NOW_MS, begin_script};
-use crate::{scale, seed};
 
 /// Sequences in the quick tier, and the length of each.
 const SEQUENCES: usize = 300;
@@ -473,7 +474,7 @@ fn shrink(number: u64, mut commands: Vec<Command>) -> Vec<Command> {
 fn random_sequences_do_what_the_model_does() {
     let began = Instant::now();
     let replay = std::env::var("DBVAULT_MODEL").ok().map(|number| number.parse::<u64>().unwrap());
-    let first = seed() * 1_000_000;
+    let first = tier::seed() * 1_000_000;
     let numbers: Vec<u64> = match replay {
         Some(number) => vec![number],
         None => (first..first + (SEQUENCES * scale()) as u64).collect(),

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use dbvault_testkit::scheduler::{self, Chance, Lists, Plan, Row, Run, Schedule, without_preemption};
+use dbvault_testkit::tier::seed;
 
 use crate::common::in_parallel;
-use crate::examine::examine;
+use crate::examine::Examined;
+use crate::scale;
 use crate::world::{Act, Actor, DECADE_MS, Outcome, WORLD};
-use crate::{scale, seed};
 
 /// Schedules with one preemption, and with two, that the quick tier chooses of each scenario, about. Many of them need
 /// not be run: others stand for them.
@@ -42,6 +43,7 @@ struct Counts {
     steps: AtomicUsize,
     traces: Mutex<HashSet<u64>>,
     failures: Mutex<Vec<String>>,
+    examined: Examined,
 }
 
 impl Scenario {
@@ -56,14 +58,14 @@ impl Scenario {
     }
 
     /// Runs it, and looks at what came of it.
-    fn run(&self, plan: &Plan) -> (Run<Vec<Outcome>>, Result<(), String>) {
+    fn run(&self, plan: &Plan, examined: &Examined) -> (Run<Vec<Outcome>>, Result<(), String>) {
         let storage = WORLD.storage.duplicate();
         let start = |(number, actor): (usize, &Actor)| -> scheduler::Actor<'_, Vec<Outcome>> {
             let (actor, storage, lists) = (actor.clone(), storage.clone(), self.lists);
             Box::new(move |turn| actor.run(turn, number as u64, &storage, lists))
         };
         let run = scheduler::run(plan, self.actors.iter().enumerate().map(start).collect());
-        let verdict = examine(self, &storage, &run);
+        let verdict = examined.examine(self, &storage, &run);
         (run, verdict)
     }
 
@@ -82,7 +84,7 @@ impl Scenario {
         if counts.failures.lock().unwrap().len() >= FAILURES_MAX {
             return None;
         }
-        let (run, verdict) = self.run(plan);
+        let (run, verdict) = self.run(plan, &counts.examined);
         counts.schedules.fetch_add(1, Ordering::Relaxed);
         counts.steps.fetch_add(run.trace.len(), Ordering::Relaxed);
         let mut hasher = DefaultHasher::new();
@@ -162,9 +164,10 @@ impl Scenario {
             (counts.traces.into_inner().unwrap().len(), counts.failures.into_inner().unwrap());
         println!(
             "proof: schedules {}: {systematic} stand for {covered} of {all} with up to two preemptions, {} random, \
-             {distinct} distinct, {} calls each, {:.0} s, {} violations",
+             {distinct} distinct that end in {} states, {} calls each, {:.0} s, {} violations",
             self.name,
             schedules - systematic,
+            counts.examined.states(),
             steps / schedules,
             began.elapsed().as_secs_f32(),
             failures.len()
@@ -178,9 +181,9 @@ impl Scenario {
             let scenario = self.variant(number);
             let chance = Chance { seed: number, switch_one_in: 4, stop_one_in: 200 };
             let order = (0..self.actors.len()).collect();
-            let (first, _) = scenario.run(&Plan::Random { order, chance });
+            let (first, _) = scenario.run(&Plan::Random { order, chance }, &Examined::default());
             let text = first.schedule.to_string();
-            let (second, _) = scenario.run(&Plan::Fixed(text.parse().unwrap()));
+            let (second, _) = scenario.run(&Plan::Fixed(text.parse().unwrap()), &Examined::default());
             assert_eq!(first.trace, second.trace, "{}: {text} is not the same again", self.name);
         }
     }
@@ -193,7 +196,7 @@ impl Scenario {
         let plan = Plan::Fixed(schedule.parse().unwrap());
         for number in 0..9 {
             let scenario = self.variant(number);
-            let (run, verdict) = scenario.run(&plan);
+            let (run, verdict) = scenario.run(&plan, &Examined::default());
             if number == 0 {
                 run.trace
                     .iter()
@@ -258,10 +261,11 @@ fn a_backup_that_commits_while_a_collection_looks_does_not_stop_it() {
 #[test]
 fn a_collection_that_is_stopped_anywhere_leaves_nothing_that_hurts() {
     let scenario = Scenario::new("prune", &[&[Act::Collect]]);
-    let (run, verdict) = scenario.run(&Plan::Fixed("0".parse().unwrap()));
+    let examined = Examined::default();
+    let (run, verdict) = scenario.run(&Plan::Fixed("0".parse().unwrap()), &examined);
     assert_eq!(verdict, Ok(()));
     in_parallel(0..run.trace.len(), |step| {
-        let (run, verdict) = scenario.run(&Plan::Fixed(format!("0 {step}!").parse().unwrap()));
+        let (run, verdict) = scenario.run(&Plan::Fixed(format!("0 {step}!").parse().unwrap()), &examined);
         assert_eq!(verdict, Ok(()), "{}", scenario.tell(&run.schedule, "stopped"));
     });
 }
