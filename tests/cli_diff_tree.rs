@@ -6,15 +6,9 @@ mod cli_support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use cli_support::{Home, run};
+use cli_support::{Home, script};
 use serde_json::Value;
-
-fn script(directory: &Path, text: &str) {
-    let ran = run(Command::new("sh").args(["-eu", "-c", text]).current_dir(directory));
-    assert_eq!(ran.code, 0, "{ran:#?}");
-}
 
 fn make_tree(home: &Home) -> PathBuf {
     let tree = home.path("srv");

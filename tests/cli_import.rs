@@ -16,6 +16,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use cli_support::{Home, Run};
+use dbvault_testkit::noise;
 use serde_json::Value;
 
 /// A user who has Borg, or restic, and a repository of it.
@@ -91,18 +92,6 @@ impl World {
     }
 }
 
-/// Bytes that do not compress, the same for the same seed.
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    (0..bytes / 8).flat_map(|_| next()).collect()
-}
-
 /// A tree with a bit of everything, below the home.
 fn make_tree(world: &World) -> PathBuf {
     let tree = world.home.path("srv");
@@ -114,9 +103,9 @@ fn make_tree(world: &World) -> PathBuf {
         fs::write(tree.join(format!("conf.d/{number:03}.conf")), text).unwrap();
     }
     for number in 0..6 {
-        fs::write(tree.join(format!("uploads/2026/{number}.raw")), noise(number, 700_000)).unwrap();
+        fs::write(tree.join(format!("uploads/2026/{number}.raw")), noise(700_000, number)).unwrap();
     }
-    fs::write(tree.join("borgmatic/postgresql_databases/localhost/users"), noise(99, 2_000_000)).unwrap();
+    fs::write(tree.join("borgmatic/postgresql_databases/localhost/users"), noise(2_000_000, 99)).unwrap();
     symlink("uploads/2026", tree.join("latest")).unwrap();
     fs::hard_link(tree.join("conf.d/001.conf"), tree.join("uploads/same.conf")).unwrap();
     fs::set_permissions(tree.join("conf.d/002.conf"), fs::Permissions::from_mode(0o4711)).unwrap();
@@ -137,7 +126,7 @@ fn change(tree: &Path, day: u32) {
     fs::write(tree.join(format!("logs/{day}.log")), format!("a line of day {day}\n").repeat(2000)).unwrap();
     let dump = tree.join("borgmatic/postgresql_databases/localhost/users");
     let mut bytes = fs::read(&dump).unwrap();
-    bytes.splice(day as usize * 50_000..day as usize * 50_000, noise(u64::from(day) + 1000, 4096));
+    bytes.splice(day as usize * 50_000..day as usize * 50_000, noise(4096, u64::from(day) + 1000));
     fs::write(&dump, bytes).unwrap();
     let _ = fs::remove_file(tree.join(format!("conf.d/{:03}.conf", 399 - day)));
 }
@@ -244,7 +233,7 @@ fn what_borg_can_not_read_is_named_and_the_rest_imported() {
     let tree = make_borg(&world, 2);
     // An archive of a stream, and one whose content will be damaged.
     world.sh("echo of a pipe | borg create borg::stream -");
-    fs::write(tree.join("only-here"), noise(7, 3_000_000)).unwrap();
+    fs::write(tree.join("only-here"), noise(3_000_000, 7)).unwrap();
     world.borg(&["create", "borg::damaged", "srv/only-here"]);
     world.borg(&["create", "borg::latest", "srv/conf.d"]);
     let data = world.home.path("borg/data/0");

@@ -18,6 +18,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use cli_support::{Home, run, run_with_input};
+use dbvault_testkit::noise;
 use dbvault_testkit::postgres_server::PostgresServer;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -60,13 +61,6 @@ fn can_mount(test: &str) -> bool {
         Err(error) => println!("skipped: {test}: /dev/fuse: {error}"),
     }
     false
-}
-
-/// Bytes that nothing compresses, the same for the same seed.
-fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new_keyed(blake3::hash(&seed.to_le_bytes()).as_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
 }
 
 /// Stores `bytes` as entry `name` of an archive.

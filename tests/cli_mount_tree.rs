@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-use cli_support::{Home, run};
+use cli_support::{Home, run, script};
+use dbvault_testkit::noise;
 
 /// A mount point that is no mount any more when the test ends, however it does.
 struct MountPoint(PathBuf);
@@ -71,21 +72,8 @@ fn differences(left: &Path, right: &Path) -> String {
     said("rsync", &words.map(OsStr::new))
 }
 
-fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new_keyed(blake3::hash(&seed.to_le_bytes()).as_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
-}
-
 fn name(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
-}
-
-/// Runs a script in `directory`.
-#[track_caller]
-fn script(directory: &Path, text: &str) {
-    let ran = run(Command::new("sh").args(["-eu", "-c", text]).current_dir(directory));
-    assert_eq!(ran.code, 0, "{ran:#?}");
 }
 
 /// A tree with every kind of file that this user can make.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use cli_support::{Home, run_with_input};
+use dbvault_testkit::noise;
 
 fn sh(script: &str, directory: &Path) {
     let output = Command::new("bash").args(["-ec", script]).current_dir(directory).output().unwrap();
@@ -30,8 +31,8 @@ fn make_tree(home: &Home) -> PathBuf {
         let text = format!("setting {number}\n").repeat(number as usize % 40);
         fs::write(tree.join(format!("conf.d/{number:03}.conf")), text).unwrap();
     }
-    let noise: Vec<u8> = (0..3_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    fs::write(tree.join("noise.raw"), &noise).unwrap();
+    let bytes = noise(3_000_000, 1);
+    fs::write(tree.join("noise.raw"), &bytes).unwrap();
     let odd = std::ffi::OsStr::from_bytes(b"odd \n \xfc\xff name");
     fs::write(tree.join(odd), "x").unwrap();
     let long_odd = [&[0xe4; 200][..], b"/"].concat();
@@ -43,7 +44,7 @@ fn make_tree(home: &Home) -> PathBuf {
     }
     let sparse = File::create(tree.join("sparse")).unwrap();
     sparse.set_len(50_000_000).unwrap();
-    (0..40).for_each(|n| sparse.write_all_at(&noise[..4096], n * 1_000_000 + 8192).unwrap());
+    (0..40).for_each(|n| sparse.write_all_at(&bytes[..4096], n * 1_000_000 + 8192).unwrap());
     File::create(tree.join("all-hole")).unwrap().set_len(10_000_000).unwrap();
     fs::set_permissions(tree.join("conf.d/002.conf"), fs::Permissions::from_mode(0o4711)).unwrap();
     sh(

@@ -6,13 +6,14 @@ mod board;
 mod painter;
 
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub(crate) use board::Board;
 use painter::{BarPainter, LinePainter, Painter};
+use parking_lot::Mutex;
 
 /// How often a bar is drawn.
 const BAR_INTERVAL: Duration = Duration::from_millis(100);
@@ -43,7 +44,7 @@ impl Progress {
         let run = move || {
             while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                 if let Some(view) = seen.view() {
-                    drawn.lock().unwrap_or_else(PoisonError::into_inner).draw(&view);
+                    drawn.lock().draw(&view);
                 }
             }
         };
@@ -60,7 +61,7 @@ impl Progress {
     /// Clears the bar and holds it back while `speak` uses the terminal.
     pub(crate) fn pause<T>(&self, speak: impl FnOnce() -> T) -> T {
         let Some(painter) = &self.painter else { return speak() };
-        let mut painter = painter.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut painter = painter.lock();
         painter.clear();
         speak()
     }
@@ -73,7 +74,7 @@ impl Drop for Progress {
             let _ = thread.join();
         }
         if let Some(painter) = &self.painter {
-            painter.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            painter.lock().clear();
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Ctrl-C and its kin: the first sets a flag and the command ends cleanly, the second ends the process at once.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{SigId, flag, low_level};
 
@@ -43,14 +44,14 @@ impl Signals {
 
     fn listen_for_ctrl_c(&self) -> io::Result<()> {
         let ids = self.listen(SIGINT)?;
-        self.at_ctrl_c.lock().unwrap_or_else(PoisonError::into_inner).extend(ids);
+        self.at_ctrl_c.lock().extend(ids);
         Ok(())
     }
 
     /// Leaves Ctrl-C to a program that has the terminal while `run` runs it.
     pub(crate) fn without_ctrl_c<T>(&self, run: impl FnOnce() -> T) -> io::Result<T> {
         // What no action is left for is ignored, not done by default.
-        let ids = std::mem::take(&mut *self.at_ctrl_c.lock().unwrap_or_else(PoisonError::into_inner));
+        let ids = std::mem::take(&mut *self.at_ctrl_c.lock());
         for id in ids {
             low_level::unregister(id);
         }

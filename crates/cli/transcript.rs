@@ -1,7 +1,8 @@
 //! What was printed and logged, for monitors that want it. Nothing is kept unless one does.
 
 use std::io::{self, Write};
-use std::sync::Mutex;
+
+use parking_lot::Mutex;
 
 /// Most that is kept, bytes; of more the end.
 const BYTES_MAX: usize = 512 << 10;
@@ -35,7 +36,7 @@ pub(crate) fn add(more: &str) {
 
 fn with(work: impl FnOnce(&mut Option<String>)) {
     // A panic elsewhere leaves a text that is as good.
-    work(&mut TEXT.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    work(&mut TEXT.lock());
 }
 
 /// Standard error, of which a copy is kept.

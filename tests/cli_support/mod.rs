@@ -132,6 +132,13 @@ pub(crate) fn run(command: &mut Command) -> Run {
     finish(command.stdin(std::process::Stdio::null()).output().expect("the program starts"))
 }
 
+/// Runs a script of the shell in `directory`.
+#[track_caller]
+pub(crate) fn script(directory: &Path, text: &str) {
+    let ran = run(Command::new("sh").args(["-eu", "-c", text]).current_dir(directory));
+    assert_eq!(ran.code, 0, "{ran:#?}");
+}
+
 /// Runs `command` with `input` as its standard input.
 pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> Run {
     let mut command = assert_cmd::Command::from_std(std::mem::replace(command, Command::new("true")));

@@ -1,10 +1,10 @@
 //! The counts of a running job, and what of them is worth showing now.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dbvault_jobs::Watcher;
 use dbvault_repo::{Counter, Monitor, Phase};
+use parking_lot::Mutex;
 
 use crate::sanitize;
 
@@ -59,7 +59,7 @@ pub(crate) struct View {
 impl Board {
     /// What to show now; `None` before anything has begun.
     pub(crate) fn view(&self) -> Option<View> {
-        let stage = self.stage().clone();
+        let stage = self.stage.lock().clone();
         let phase = stage.phase?;
         let counter = main_counter(phase);
         let label = match (&stage.entry, phase) {
@@ -83,13 +83,9 @@ impl Board {
             .map_or(0, |at| self.counts[at].load(Ordering::Relaxed))
     }
 
-    fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn begin(&self, phase: Phase, entry: Option<String>, total: Option<u64>) {
         let start = self.count(main_counter(phase));
-        let mut stage = self.stage();
+        let mut stage = self.stage.lock();
         let running = std::mem::take(&mut stage.running);
         *stage = Stage { phase: Some(phase), entry, running, number: stage.number + 1, start, total };
     }
@@ -103,7 +99,7 @@ impl Monitor for Board {
     }
 
     fn expect(&self, counter: Counter, total: u64) {
-        let mut stage = self.stage();
+        let mut stage = self.stage.lock();
         // An entry's own length is known better.
         if stage.phase.map(main_counter) == Some(counter) && stage.entry.is_none() {
             stage.total = Some(total);
@@ -111,7 +107,7 @@ impl Monitor for Board {
     }
 
     fn phase(&self, phase: Phase) {
-        let stage = self.stage().clone();
+        let stage = self.stage.lock().clone();
         let same = stage.phase == Some(phase);
         // An entry that was announced before the engine got to it stays announced.
         let keeps_entry = matches!(phase, Phase::Store | Phase::Read);
@@ -123,11 +119,11 @@ impl Monitor for Board {
 
 impl Watcher for Board {
     fn entry_begins(&self, name: &str, index: usize, count: usize, bytes: Option<u64>) {
-        let phase = self.stage().phase;
+        let phase = self.stage.lock().phase;
         let phase = phase.filter(|phase| matches!(phase, Phase::Store | Phase::Read));
         let phase = phase.unwrap_or(if bytes.is_some() { Phase::Read } else { Phase::Store });
         let label = if count > 1 { format!("{name} ({}/{count})", index + 1) } else { name.to_owned() };
-        let mut stage = self.stage();
+        let mut stage = self.stage.lock();
         stage.running.push((name.to_owned(), label.clone()));
         if stage.running.len() > 1 {
             // They are counted together.
@@ -139,7 +135,7 @@ impl Watcher for Board {
     }
 
     fn entry_ends(&self, name: &str) {
-        let mut stage = self.stage();
+        let mut stage = self.stage.lock();
         stage.running.retain(|(running, _)| running != name);
         if !stage.running.is_empty() {
             stage.entry = Some(together(&stage.running));

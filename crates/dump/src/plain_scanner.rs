@@ -475,10 +475,8 @@ COPY public.a ("x;'", y) FROM stdin;
 \N	;'$$--
 \.
 
-
 COPY "P"."a""b"  FROM stdin;
 \.
-
 
 --
 -- Data for Name: i; Type: TABLE DATA; Schema: public; Owner: o
@@ -486,7 +484,6 @@ COPY "P"."a""b"  FROM stdin;
 
 INSERT INTO public.i VALUES (1, 'x;''');
 INSERT INTO public.i VALUES (2, E';\'');
-
 
 --
 -- Name: r; Type: RULE; Schema: public; Owner: o

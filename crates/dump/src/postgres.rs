@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use dbvault_format::entry::attribute;
+use parking_lot::Mutex;
 
 use crate::contents::{Extent, Format};
 use crate::csv::CsvRows;
@@ -98,12 +99,12 @@ impl Postgres {
     fn known_block(&self, entry: &Entry) -> Option<DataBlock> {
         let stream = self.streams.get(entry.part)?;
         let plain = stream.layout.is_none_or(|layout| layout.compression.is_none());
-        let known = stream.blocks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = stream.blocks.lock().clone();
         known?.get(&entry.id).copied().filter(|_| plain)
     }
 
     pub(crate) fn knows_positions(&self) -> bool {
-        let known = |stream: &Stream| stream.blocks.lock().is_ok_and(|blocks| blocks.is_some());
+        let known = |stream: &Stream| stream.blocks.lock().is_some();
         self.streams.iter().all(known)
     }
 
@@ -188,7 +189,7 @@ impl Postgres {
 impl Stream {
     /// Where the data of each entry is; follows the stream where that is not known yet.
     fn blocks(&self) -> Result<Blocks> {
-        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut blocks = self.blocks.lock();
         if let Some(known) = &*blocks {
             return Ok(known.clone());
         }

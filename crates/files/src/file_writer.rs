@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 
 use dbvault_format::file_table::{Extent, FileRecord};
+use parking_lot::{Condvar, Mutex};
 use rustix::fs::{AtFlags, Mode, OFlags, ftruncate, openat, unlinkat};
 use rustix::io::{Errno, pwrite};
 
@@ -186,9 +187,9 @@ pub(crate) struct InFlight {
 impl InFlight {
     /// Waits until nobody writes this file any more.
     pub(crate) fn wait_for(&self, path: &[u8]) {
-        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paths = self.paths.lock();
         while paths.contains(path) {
-            paths = self.ended.wait(paths).unwrap_or_else(PoisonError::into_inner);
+            self.ended.wait(&mut paths);
         }
     }
 }
@@ -201,7 +202,7 @@ pub(crate) struct FlightGuard {
 
 impl FlightGuard {
     pub(crate) fn new(shared: &Arc<Shared>, path: &[u8]) -> Self {
-        let mut paths = shared.in_flight.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paths = shared.in_flight.paths.lock();
         paths.insert(path.to_vec());
         FlightGuard { shared: Arc::clone(shared), path: path.to_vec() }
     }
@@ -210,7 +211,7 @@ impl FlightGuard {
 impl Drop for FlightGuard {
     fn drop(&mut self) {
         let in_flight = &self.shared.in_flight;
-        in_flight.paths.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
+        in_flight.paths.lock().remove(&self.path);
         in_flight.ended.notify_all();
     }
 }

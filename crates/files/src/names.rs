@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
 
 use nix::unistd::{Gid, Group, Uid, User};
+use parking_lot::Mutex;
 
 /// Numbers and names that are remembered at most of each kind; then all are forgotten.
 const REMEMBERED_MAX: usize = 1 << 16;
@@ -42,7 +42,7 @@ where
     Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
     V: Clone,
 {
-    let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut cache = cache.lock();
     if let Some(value) = cache.get(key) {
         return value.clone();
     }

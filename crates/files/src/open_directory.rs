@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use dbvault_format::file_table::FileRecord;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::Problem;
 use crate::metadata::Handle;
@@ -36,25 +37,21 @@ impl OpenDirectory {
     }
 
     pub(crate) fn set_record(&self, record: FileRecord) {
-        self.state().record = Some(record);
+        self.state.lock().record = Some(record);
     }
 
     /// Notes a name of the archive, whether it is restored or not.
     pub(crate) fn note(&self, name: &[u8]) {
         if self.shared.options.delete_extra {
-            self.state().names.insert(name.into());
+            self.state.lock().names.insert(name.into());
         }
     }
 
     /// The walk is done with it; `fd` is the directory.
     pub(crate) fn leave(&self, fd: Arc<OwnedFd>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.left = Some(fd);
         self.finish_if_last(state);
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn finish_if_last(&self, mut state: MutexGuard<'_, State>) {
@@ -94,14 +91,14 @@ pub(crate) struct Writing(Arc<OpenDirectory>);
 
 impl Writing {
     pub(crate) fn new(directory: &Arc<OpenDirectory>) -> Self {
-        directory.state().writing += 1;
+        directory.state.lock().writing += 1;
         Writing(Arc::clone(directory))
     }
 }
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        let mut state = self.0.state();
+        let mut state = self.0.state.lock();
         state.writing = state.writing.saturating_sub(1);
         self.0.finish_if_last(state);
     }

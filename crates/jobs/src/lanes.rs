@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use dbvault_format::entry::{EntryMeta, EntryReport};
 use dbvault_repo::{BackupTxn, Error as RepoError, PendingEntry, Repository};
 use dbvault_source::{Entry, Error as SourceError, Source};
+use parking_lot::Mutex;
 
 use crate::backup::BackupOutcome;
 use crate::tree_backup::{self, TreeReport, TreeRequest};
@@ -41,7 +42,7 @@ impl Sink {
 
     /// Whether there will be no archive.
     pub(crate) fn is_dead(&self) -> bool {
-        lock(&self.failure).is_some()
+        self.failure.lock().is_some()
     }
 
     /// Makes what was stored of a source part of the archive.
@@ -70,7 +71,7 @@ impl Sink {
             }
             Err(error @ (Error::Files(_) | Error::Interrupted)) => Err(error),
             Err(error) => {
-                lock(&self.failure).get_or_insert(error);
+                self.failure.lock().get_or_insert(error);
                 Ok(None)
             }
         }
@@ -85,7 +86,7 @@ impl Sink {
 
     /// The archive, or why there is none.
     pub(crate) fn commit(mut self) -> Result<BackupOutcome> {
-        match (self.txn.take(), lock(&self.failure).take()) {
+        match (self.txn.take(), self.failure.lock().take()) {
             (Some(txn), None) => {
                 let entries = txn.entries().to_vec();
                 Ok(BackupOutcome { manifest: txn.commit()?, entries })
@@ -105,7 +106,7 @@ impl Sink {
     /// As [`Sink::suspend`]; gives why.
     pub(crate) fn into_failure(mut self) -> Option<Error> {
         suspend(self.txn.take());
-        lock(&self.failure).take()
+        self.failure.lock().take()
     }
 
     /// Stores a stream. `None` where the repository failed: then it is dead. Errors: those of the source.
@@ -116,7 +117,7 @@ impl Sink {
             Err(error @ (RepoError::Source { .. } | RepoError::Interrupted)) => Err(error.into()),
             Err(error) => {
                 // The first one tells why; the others that it did.
-                lock(&self.failure).get_or_insert(error.into());
+                self.failure.lock().get_or_insert(error.into());
                 Ok(None)
             }
         }
@@ -160,7 +161,7 @@ impl<'a> Lanes<'a> {
 
     fn source(&self, source: Box<dyn Source>, index: usize, count: usize) -> Outcome {
         let group = source.group().map(str::to_owned);
-        let hopeless = group.as_ref().is_some_and(|group| lock(&self.failed_groups).contains(group));
+        let hopeless = group.as_ref().is_some_and(|group| self.failed_groups.lock().contains(group));
         if hopeless || self.stop.load(Ordering::Acquire) {
             return Outcome::NotRun;
         }
@@ -176,7 +177,7 @@ impl<'a> Lanes<'a> {
                 Outcome::Stored(pending, report)
             }
             Err(error) => {
-                lock(&self.failed_groups).extend(group);
+                self.failed_groups.lock().extend(group);
                 if self.all_or_nothing || matches!(error, Error::Interrupted) {
                     self.stop.store(true, Ordering::Release);
                 }
@@ -218,8 +219,8 @@ pub(crate) fn run(lanes: &Lanes, sources: Vec<Box<dyn Source>>, count: usize) ->
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(place) = waiting.get(index) else { return };
-            let Some(source) = lock(place).take() else { return };
-            *lock(&outcomes[index]) = lanes.source(source, index, all);
+            let Some(source) = place.lock().take() else { return };
+            *outcomes[index].lock() = lanes.source(source, index, all);
         }
     };
     thread::scope(|scope| {
@@ -228,8 +229,7 @@ pub(crate) fn run(lanes: &Lanes, sources: Vec<Box<dyn Source>>, count: usize) ->
         }
         lane();
     });
-    let outcomes =
-        outcomes.into_iter().map(|outcome| outcome.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let outcomes = outcomes.into_iter().map(|outcome| outcome.into_inner());
     whole_groups(groups, outcomes.collect())
 }
 
@@ -363,8 +363,4 @@ pub(crate) fn reason(error: &Error) -> String {
         text.pop();
     }
     text
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

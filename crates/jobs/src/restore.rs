@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
 use dbvault_format::entry::{EntryReport, attribute, part};
 use dbvault_format::manifest::EntryRecord;
 use dbvault_repo::{Reader, StreamReader};
 use dbvault_source::{Interrupt, Part, Target};
+use parking_lot::Mutex;
 
 use crate::database::Database;
 use crate::registry::{self, Destination, TargetSpec};
@@ -182,13 +183,13 @@ fn load_all(
     let (loaded, failure) = (Mutex::new(Vec::new()), Mutex::new(None));
     let lane = || {
         loop {
-            if lock(&failure).is_some() {
+            if failure.lock().is_some() {
                 return;
             }
-            let Some((index, mut item)) = lock(&waiting).next() else { return };
+            let Some((index, mut item)) = waiting.lock().next() else { return };
             match load(reader, &mut item, watcher, (index, count)) {
-                Ok(()) => lock(&loaded).push((index, item)),
-                Err(error) => drop(lock(&failure).get_or_insert(error)),
+                Ok(()) => loaded.lock().push((index, item)),
+                Err(error) => drop(failure.lock().get_or_insert(error)),
             }
         }
     };
@@ -198,10 +199,10 @@ fn load_all(
         }
         lane();
     });
-    if let Some(error) = lock(&failure).take() {
+    if let Some(error) = failure.lock().take() {
         return Err(error);
     }
-    let mut loaded = loaded.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut loaded = loaded.into_inner();
     loaded.sort_by_key(|(index, _)| *index);
     Ok(loaded.into_iter().map(|(_, item)| item).collect())
 }
@@ -269,17 +270,13 @@ fn load(
         }
     };
     watcher.entry_ends(&name);
-    let failure = lock(&failure).take();
+    let failure = failure.lock().take();
     match (loaded, failure) {
         (Ok(()), None) => Ok(()),
         // Whatever the target makes of it, the repository's failure is the cause.
         (_, Some(failure)) => Err(Error::from_stream(failure)),
         (Err(error), None) => Err(Error::restore(&name, error, &[])),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A stream that keeps the repository's error, which targets can't know.
@@ -294,7 +291,7 @@ impl Read for Stream {
             if error.kind() == io::ErrorKind::Interrupted {
                 return error;
             }
-            lock(&self.failure).get_or_insert(error);
+            self.failure.lock().get_or_insert(error);
             io::Error::other("the repository can't be read")
         })
     }

@@ -1,11 +1,12 @@
 //! Stored dumps, looked into: streams of the repository as what the insides of dumps are read from.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use dbvault_dump::{Contents, Part, ReadAt};
 use dbvault_format::manifest::EntryRecord;
 use dbvault_repo::{RandomReader, Reader};
+use parking_lot::Mutex;
 
 use crate::{Error, Result};
 
@@ -36,7 +37,7 @@ impl ReadAt for StoredBytes {
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
         self.reader.read_at(offset, out).map_err(|error| {
-            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut failure = self.failure.lock();
             failure.get_or_insert(io::Error::other(error));
             io::Error::other("the repository can't be read")
         })
@@ -66,5 +67,5 @@ impl StoredDump {
 }
 
 fn cause(failure: &Failure) -> Option<Error> {
-    failure.lock().unwrap_or_else(PoisonError::into_inner).take().map(Error::from_stream)
+    failure.lock().take().map(Error::from_stream)
 }

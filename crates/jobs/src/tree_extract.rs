@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -12,6 +12,7 @@ use dbvault_files::{FileWriter, PendingFile, PlaceOptions, Placed, Placer, Probl
 use dbvault_format::file_table::FileRecord;
 use dbvault_format::manifest::EntryRecord;
 use dbvault_repo::{Counter, Error as RepoError, Monitor, RandomReader, Reader};
+use parking_lot::Mutex;
 
 use crate::{Error, Result};
 
@@ -63,7 +64,7 @@ impl Shared {
     fn tell(&self, problem: impl std::fmt::Display) {
         let text = problem.to_string();
         tracing::warn!("{text}");
-        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut problems = self.problems.lock();
         problems.1 += 1;
         if problems.0.len() < PROBLEMS_TOLD_MAX {
             problems.0.push(text);
@@ -109,8 +110,7 @@ pub fn extract_tree(
         let written: Result<Vec<()>> = written.collect();
         placed.and_then(|kept| written.map(|_| kept))
     })?;
-    let (problems, problem_count) =
-        std::mem::take(&mut *shared.problems.lock().unwrap_or_else(PoisonError::into_inner));
+    let (problems, problem_count) = std::mem::take(&mut *shared.problems.lock());
     Ok(TreeExtracted { made: shared.made.load(Ordering::Relaxed), kept, problems, problem_count })
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use dbvault_format::entry::{EntryKind, attribute};
 use dbvault_format::id::SessionId;
 use dbvault_format::manifest::{ArchiveManifest, EntryRecord};
 use dbvault_jobs::contents;
 use dbvault_repo::{Reader, Result};
+use parking_lot::Mutex;
 
 use crate::names;
 use crate::node::{EntryFile, Names, Node, What};
@@ -51,7 +52,7 @@ impl ArchiveDirectory {
     ///
     /// Errors: the entry table can't be read. It is tried again the next time.
     pub(crate) fn contents(&self, reader: &Arc<Reader>) -> Result<Arc<Contents>> {
-        let mut known = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.contents.lock();
         if let Some(contents) = &*known {
             return Ok(contents.clone());
         }

@@ -1,11 +1,12 @@
 //! What there is to see: the archives of the repository, by name, by date and by database. Follows the repository.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use dbvault_format::id::SessionId;
 use dbvault_repo::{ArchiveInfo, ArchiveList, Reader, Repository, Result};
+use parking_lot::{Mutex, RwLock};
 
 use crate::archive_directory::ArchiveDirectory;
 use crate::node::{Names, Node, What};
@@ -117,8 +118,8 @@ impl Catalog {
 
     /// What can be seen now. Whoever comes while another asks the repository sees what was there before.
     fn shown(&self) -> Arc<Shown> {
-        let shown = || self.shown.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Ok(mut asked) = self.asked.try_lock()
+        let shown = || self.shown.read().clone();
+        if let Some(mut asked) = self.asked.try_lock()
             && asked.at.elapsed() >= REFRESH
         {
             match self.refresh(&shown()) {
@@ -151,7 +152,7 @@ impl Catalog {
         // Before anybody sees a new archive, its chunks can be found.
         self.reader.refresh()?;
         let shown = Arc::new(Shown::new(list, Some(before), self.began_ms));
-        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = shown;
+        *self.shown.write() = shown;
         Ok(())
     }
 }

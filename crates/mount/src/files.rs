@@ -1,11 +1,12 @@
 //! Nodes that the system knows, and files and directories that are open.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dbvault_repo::{FileContent, RandomReader};
 use fuser::FileAttr;
+use parking_lot::Mutex;
 
 use crate::node::Node;
 use crate::tables_directory::TableReader;
@@ -16,20 +17,16 @@ use crate::trees::{OpenTree, TreeFile};
 pub(crate) struct Known(Mutex<HashMap<u64, (Arc<Node>, u64)>>);
 
 impl Known {
-    fn nodes(&self) -> MutexGuard<'_, HashMap<u64, (Arc<Node>, u64)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The system is told of `node` once more.
     pub(crate) fn tell(&self, node: &Arc<Node>) {
-        let mut nodes = self.nodes();
+        let mut nodes = self.0.lock();
         let (_, times) = nodes.entry(node.inode).or_insert_with(|| (node.clone(), 0));
         *times += 1;
     }
 
     /// The system forgets `times` of the times that it was told.
     pub(crate) fn forget(&self, inode: u64, times: u64) {
-        let mut nodes = self.nodes();
+        let mut nodes = self.0.lock();
         if let Some((_, left)) = nodes.get_mut(&inode) {
             *left = left.saturating_sub(times);
             if *left == 0 {
@@ -39,7 +36,7 @@ impl Known {
     }
 
     pub(crate) fn get(&self, inode: u64) -> Option<Arc<Node>> {
-        self.nodes().get(&inode).map(|(node, _)| node.clone())
+        self.0.lock().get(&inode).map(|(node, _)| node.clone())
     }
 }
 
@@ -68,23 +65,19 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    fn all(&self) -> MutexGuard<'_, HashMap<u64, Arc<Open>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(crate) fn add(&self, open: Open) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.all().insert(number, Arc::new(open));
+        self.open.lock().insert(number, Arc::new(open));
         number
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<Arc<Open>> {
-        self.all().get(&number).cloned()
+        self.open.lock().get(&number).cloned()
     }
 
     pub(crate) fn close(&self, number: u64) {
         // What it holds is freed without the lock.
-        let closed = self.all().remove(&number);
+        let closed = self.open.lock().remove(&number);
         drop(closed);
     }
 }

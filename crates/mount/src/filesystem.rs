@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use dbvault_format::id::ChunkId;
@@ -17,6 +17,7 @@ use fuser::{
     ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll,
     ReplyXattr, Request,
 };
+use parking_lot::Mutex;
 
 use crate::attributes::Owner;
 use crate::catalog::{Catalog, REFRESH, ROOT_INODE};
@@ -306,7 +307,7 @@ impl Filesystem {
                 if room.len() < size {
                     room.resize(size, 0);
                 }
-                let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut table = table.lock();
                 let read = table.read_at(file, offset, &mut room[..size]);
                 let count = read.map_err(|error| self.table_unreadable(node, file, &error))?;
                 give(&room[..count]);
@@ -354,7 +355,7 @@ impl Filesystem {
     /// Tells of a part of a file that can't be read, once.
     fn tell(&self, inode: u64, error: &(dyn Error + 'static), archive: &str, entry: &str) -> Errno {
         let chunk = chunk_of(error).unwrap_or(ChunkId([0; 32]));
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         if told.len() < TOLD_MAX && told.insert((inode, chunk)) {
             tracing::error!(archive, entry, "a read failed: {}", in_a_line(error));
         }

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use dbvault_dump::{Contents, Format, Table};
 use dbvault_format::manifest::ArchiveManifest;
 use dbvault_jobs::{Error, Result, contents};
 use dbvault_repo::Reader;
+use parking_lot::Mutex;
 
 use crate::node::{Names, Node, What};
 use crate::{in_a_line, names};
@@ -56,7 +57,7 @@ impl std::fmt::Debug for Recent {
 
 impl Recent {
     fn get(&self, inode: u64, open: impl FnOnce() -> Result<Contents>) -> Result<Arc<Contents>> {
-        let recent = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = || self.0.lock();
         if let Some((_, contents)) = recent().iter().find(|(known, _)| *known == inode) {
             return Ok(contents.clone());
         }

@@ -1,12 +1,13 @@
 //! A tree of an archive as a directory: looked into by its file table, which is followed once.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use dbvault_format::entry::EntryReport;
 use dbvault_format::file_table::FileRecord;
 use dbvault_format::manifest::{ArchiveManifest, EntryRecord};
 use dbvault_repo::{RandomReader, Reader, Result, TableIndex, TablePages};
+use parking_lot::Mutex;
 
 use crate::node::{Node, What};
 
@@ -50,7 +51,7 @@ impl TreeDirectory {
     ///
     /// Errors: nothing of it can be read. It is tried again the next time.
     pub(crate) fn index(&self, reader: &Arc<Reader>, pages: &Arc<TablePages>) -> Result<Arc<TableIndex>> {
-        let mut known = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.index.lock();
         if let Some((at, index)) = &*known
             && (!index.is_broken() || at.elapsed() < AGAIN)
         {
@@ -63,7 +64,7 @@ impl TreeDirectory {
 
     /// Lets go of what [`TreeDirectory::index`] gave.
     pub(crate) fn forget_index(&self) {
-        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.index.lock() = None;
     }
 
     /// The record of `/`, where that was backed up and can be read.

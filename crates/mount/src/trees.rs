@@ -3,10 +3,11 @@
 //! A number has in it which tree the file is in, and where in that tree's file table its record is.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use dbvault_format::file_table::{FileKind, FileRecord};
 use dbvault_repo::{Error, FileContent, Found, Reader, Result, TableIndex, TablePages};
+use parking_lot::Mutex;
 
 use crate::tree_directory::TreeDirectory;
 
@@ -58,7 +59,7 @@ impl Trees {
     pub(crate) fn open(&self, tree: &Arc<TreeDirectory>, reader: &Arc<Reader>) -> Result<OpenTree> {
         let number = self.number(tree)?;
         let index = tree.index(reader, &self.pages)?;
-        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ready = self.ready.lock();
         match ready.iter().rposition(|(known, _, _)| *known == number) {
             Some(place) => {
                 let last = ready.remove(place);
@@ -83,7 +84,7 @@ impl Trees {
         if tree.entry.table.is_some_and(|table| table.bytes >= IMPLIED_BIT) {
             return Err(too_many());
         }
-        let mut by_number = self.by_number.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_number = self.by_number.lock();
         let wanted = tree.inode % TREES_MAX;
         for number in (wanted..TREES_MAX).chain(0..wanted) {
             let known = by_number.entry(number).or_insert_with(|| tree.clone());
@@ -97,7 +98,7 @@ impl Trees {
     /// The tree that the file `inode` is in.
     pub(crate) fn tree_of(&self, inode: u64) -> Option<Arc<TreeDirectory>> {
         let number = (inode & !TREE_BIT) >> PLACE_BITS;
-        self.by_number.lock().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
+        self.by_number.lock().get(&number).cloned()
     }
 }
 

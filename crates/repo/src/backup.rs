@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use dbvault_format::chunk_list::StreamRef;
@@ -14,6 +14,7 @@ use dbvault_format::manifest::{
     ArchiveManifest, EntryRecord, FailedEntry, NAME_BYTES_MAX, Sizes, encode_entries,
 };
 use dbvault_storage::ErrorKind;
+use parking_lot::Mutex;
 
 use crate::index::ChunkIndex;
 use crate::monitor::{Monitor, Phase};
@@ -182,7 +183,7 @@ impl BackupTxn {
         store: impl FnOnce(&EntryMeta) -> Result<(T, StreamRef, Option<StreamRef>, Sizes)>,
     ) -> Result<(PendingEntry, T)> {
         check_name(&meta.name)?;
-        if !self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(meta.name.clone()) {
+        if !self.names.lock().insert(meta.name.clone()) {
             return Err(Error::NameTaken { name: meta.name });
         }
         let began = Instant::now();

@@ -6,7 +6,7 @@
 //! is. What can't be carried because its record is damaged is read by another copy, and stored whole.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use dbvault_format::chunk_list::{Item, StreamRef, decode_node};
 use dbvault_format::compress::Encoder;
@@ -14,6 +14,7 @@ use dbvault_format::id::{ChunkId, PackName};
 use dbvault_format::manifest::Sizes;
 use dbvault_format::pack::ChunkEntry;
 use dbvault_format::similarity::SuperFeatures;
+use parking_lot::Mutex;
 use rayon::prelude::*;
 
 use crate::copy::CopyCounts;
@@ -193,12 +194,12 @@ impl<'a> Carrier<'a> {
                 records.read(batch, &mut tools.records);
                 for (at, copy) in batch.iter().enumerate() {
                     let Ok(stored) = tools.records.get(at) else {
-                        lock(&failed).push(copy.entry.id);
+                        failed.lock().push(copy.entry.id);
                         continue;
                     };
                     let record = Encoded { entry: copy.entry.clone(), stored, base: None };
                     let sealed_len = to.packs().carry(&record, &mut tools.verifier).map_err(|e| {
-                        lock(&reason).get_or_insert(e);
+                        reason.lock().get_or_insert(e);
                         Error::Poisoned
                     })?;
                     count(&mut sizes, &copy.entry, sealed_len);
@@ -209,12 +210,12 @@ impl<'a> Carrier<'a> {
                 all.add(&some);
                 Ok(all)
             })
-            .map_err(|e| lock(&reason).take().unwrap_or(e))?;
+            .map_err(|e| reason.lock().take().unwrap_or(e))?;
         self.counts.carried_chunks += stored.new_chunks;
         self.counts.carried_bytes += stored.stored_bytes;
         from.monitor().add(Counter::StoredBytes, stored.stored_bytes);
         self.sizes.add(&stored);
-        for id in failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        for id in failed.into_inner() {
             self.store_whole(id)?;
         }
         Ok(())
@@ -271,8 +272,4 @@ fn count(sizes: &mut Sizes, entry: &ChunkEntry, sealed_len: u32) {
     sizes.stored_bytes += u64::from(sealed_len);
     sizes.new_chunks += 1;
     sizes.delta_chunks += u64::from(entry.base.is_some());
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,9 +1,9 @@
 //! What was decoded, kept in memory within a bound; what several want at once is decoded by one of them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use dbvault_format::id::ChunkId;
+use parking_lot::{Condvar, Mutex};
 
 use crate::{Error, Result};
 
@@ -60,7 +60,7 @@ impl<V: Clone> DecodedCache<V> {
 
     /// What had to go since this was asked last, [`GONE_BYTES_MAX`] at most.
     pub(crate) fn take_gone(&self) -> Vec<V> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.gone_bytes = 0;
         std::mem::take(&mut state.gone)
     }
@@ -87,7 +87,7 @@ impl<V: Clone> DecodedCache<V> {
     /// As [`DecodedCache::get`], for somebody who will want the values soon: waits for nobody. What `decode` fails
     /// for is decoded again when it is asked for.
     pub(crate) fn warm(&self, ids: &[ChunkId], decode: &dyn Fn(&[ChunkId]) -> Vec<Decoded<V>>) {
-        let claim = Claim { cache: self, ids: self.state().claim(ids.iter()) };
+        let claim = Claim { cache: self, ids: self.state.lock().claim(ids.iter()) };
         if !claim.ids.is_empty() {
             let decoded = decode(&claim.ids);
             let _ = claim.land(decoded);
@@ -97,7 +97,7 @@ impl<V: Clone> DecodedCache<V> {
     /// Puts what is here of `ids` into `found`, and claims of the rest what nobody is decoding. Waits while there is
     /// nothing of either. `None` when all is found.
     fn claim_or_wait(&self, ids: &[ChunkId], found: &mut HashMap<ChunkId, V>) -> Option<Claim<'_, V>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         loop {
             for id in ids {
                 if !found.contains_key(id)
@@ -113,14 +113,8 @@ impl<V: Clone> DecodedCache<V> {
             if !claimed.is_empty() {
                 return Some(Claim { cache: self, ids: claimed });
             }
-            state = self.landed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.landed.wait(&mut state);
         }
-    }
-}
-
-impl<V> DecodedCache<V> {
-    fn state(&self) -> MutexGuard<'_, State<V>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -171,7 +165,7 @@ struct Claim<'a, V> {
 impl<V: Clone> Claim<'_, V> {
     /// Keeps what was decoded, and gives it out.
     fn land(self, decoded: Vec<Decoded<V>>) -> Result<Vec<(ChunkId, V)>> {
-        let mut state = self.cache.state();
+        let mut state = self.cache.state.lock();
         let keep = |(id, result): (&ChunkId, Decoded<V>)| match result {
             Ok((value, bytes)) => {
                 state.keep(*id, value.clone(), bytes, self.cache.bytes_max);
@@ -188,7 +182,7 @@ impl<V: Clone> Claim<'_, V> {
 
 impl<V> Drop for Claim<'_, V> {
     fn drop(&mut self) {
-        let mut state = self.cache.state();
+        let mut state = self.cache.state.lock();
         for id in &self.ids {
             state.in_flight.remove(id);
         }
@@ -219,7 +213,7 @@ mod tests {
         assert_eq!(cache.get(&ids(0..3), &decode).unwrap(), [0, 1, 2]);
         assert_eq!(cache.get(&ids(0..1), &|_| panic!("it is here")).unwrap(), [0]);
         cache.get(&ids(3..4), &decode).unwrap();
-        let state = cache.state();
+        let state = cache.state.lock();
         assert_eq!(state.bytes, 30);
         let mut held: Vec<u8> = state.held.keys().map(|id| id.0[0]).collect();
         held.sort_unstable();
@@ -231,7 +225,7 @@ mod tests {
     fn more_than_fits_is_given_all_the_same() {
         let cache = DecodedCache::new(5);
         assert_eq!(cache.get(&ids(0..20), &decode).unwrap().len(), 20);
-        assert_eq!(cache.state().bytes, 0);
+        assert_eq!(cache.state.lock().bytes, 0);
     }
 
     #[test]

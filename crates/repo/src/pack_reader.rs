@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use dbvault_format::id::PackName;
 use dbvault_format::pack::RecordOpener;
 use dbvault_storage::ErrorKind;
+use parking_lot::Mutex;
 
 use crate::index::{ChunkIndex, Location, PackInfo};
 use crate::{Error, Repository, Result, layout};
@@ -107,7 +108,7 @@ impl PackReader {
 
     /// The bytes of a damaged pack, from its parity. One pack is kept in memory.
     fn rescue(&self, name: &PackName) -> Result<Option<Arc<Vec<u8>>>> {
-        let mut rescued = self.rescued.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rescued = self.rescued.lock();
         if let Some((_, pack)) = rescued.last.as_ref().filter(|(last, _)| last == name) {
             return Ok(Some(pack.clone()));
         }
@@ -186,7 +187,7 @@ impl PackReader {
     pub(crate) fn pack(&self, number: u32) -> Result<(PackInfo, Arc<RecordOpener>)> {
         let info = self.index.pack(number)?;
         // By name: numbers mean other packs after the index was made anew.
-        let mut openers = self.openers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut openers = self.openers.lock();
         if openers.len() == OPENERS_MAX {
             openers.clear();
         }

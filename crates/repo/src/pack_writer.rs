@@ -1,8 +1,8 @@
 //! Packs of a running session: filled side by side, verified record by record, stored by threads of their own.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, bounded};
@@ -10,6 +10,7 @@ use dbvault_format::compress::Decoder;
 use dbvault_format::id::{ChunkId, SessionId};
 use dbvault_format::index_segment::PackListing;
 use dbvault_format::pack::{ChunkEntry, PackBuilder, RecordOpener};
+use parking_lot::Mutex;
 
 use crate::index::ChunkIndex;
 use crate::pack_reader::room;
@@ -133,12 +134,12 @@ impl PackWriter {
 
     /// Claims a chunk for storing. `false`: somebody else in this session has it.
     pub(crate) fn claim(&self, id: &ChunkId) -> bool {
-        lock(&self.shared.claims).insert(*id)
+        self.shared.claims.lock().insert(*id)
     }
 
     /// Gives a claim back: the chunk is in the repository already.
     pub(crate) fn release(&self, id: &ChunkId) {
-        lock(&self.shared.claims).remove(id);
+        self.shared.claims.lock().remove(id);
     }
 
     /// Ends storing: a part of the session has failed, so that it can't commit, and nothing more is worth while.
@@ -181,7 +182,7 @@ impl PackWriter {
 
     /// Whether a chunk is claimed and not in the index yet.
     pub(crate) fn is_claimed(&self, id: &ChunkId) -> bool {
-        lock(&self.shared.claims).contains(id)
+        self.shared.claims.lock().contains(id)
     }
 
     /// One more record of a pack is verified: it may be the last.
@@ -197,14 +198,14 @@ impl PackWriter {
         let first = self.pick();
         let mut fullest = (0, first);
         for at in (first..self.open.len()).chain(0..first) {
-            let slot = lock(&self.open[at]);
+            let slot = self.open[at].lock();
             match self.len_if_full(&slot, chunk) {
                 None => return seal_into(&slot, chunk, copy),
                 Some(len_bytes) => fullest = fullest.max((len_bytes, at)),
             }
         }
         // It fits nowhere: the pack that loses the least room by it is closed.
-        let mut slot = lock(&self.open[fullest.1]);
+        let mut slot = self.open[fullest.1].lock();
         if self.len_if_full(&slot, chunk).is_some() {
             let old = std::mem::replace(&mut *slot, new_pack(&self.repo)?);
             self.close(&old)?;
@@ -214,7 +215,7 @@ impl PackWriter {
 
     /// Length of a pack that has no room for the record, bytes; `None` where there is room.
     fn len_if_full(&self, pack: &SharedPack, chunk: &Encoded) -> Option<usize> {
-        let pack = lock(pack);
+        let pack = pack.lock();
         let Some(OpenPack { builder, .. }) = pack.as_ref() else { return Some(usize::MAX) };
         let fits = builder.len_with_bytes(chunk.stored.len()) <= self.repo.params.pack_bytes as usize;
         if fits || builder.is_empty() { None } else { Some(builder.len_bytes()) }
@@ -245,11 +246,11 @@ impl PackWriter {
     pub(crate) fn finish(mut self) -> Result<()> {
         self.shared.check()?;
         for slot in &self.open {
-            self.close(&lock(slot))?;
+            self.close(&slot.lock())?;
         }
         self.join();
         self.shared.check()?;
-        lock(&self.shared.segments).write()
+        self.shared.segments.lock().write()
     }
 
     /// Waits until the threads have stored what they were given.
@@ -274,7 +275,7 @@ impl Shared {
     /// Errors: the first failure of this session, or [`Error::Poisoned`] when that was given out before.
     fn check(&self) -> Result<()> {
         if self.failed.load(Ordering::SeqCst) {
-            return Err(lock(&self.failure).take().unwrap_or(Error::Poisoned));
+            return Err(self.failure.lock().take().unwrap_or(Error::Poisoned));
         }
         Ok(())
     }
@@ -285,7 +286,7 @@ impl Shared {
             return;
         }
         if let Err(error) = self.try_store_pack(builder) {
-            lock(&self.failure).get_or_insert(error);
+            self.failure.lock().get_or_insert(error);
             self.failed.store(true, Ordering::SeqCst);
         }
     }
@@ -303,12 +304,12 @@ impl Shared {
             tracing::warn!("{e}");
         } else {
             indexed?;
-            let mut claims = lock(&self.claims);
+            let mut claims = self.claims.lock();
             listing.entries.iter().for_each(|entry| {
                 claims.remove(&entry.id);
             });
         }
-        lock(&self.segments).add(listing)
+        self.segments.lock().add(listing)
     }
 }
 
@@ -319,7 +320,7 @@ fn new_pack(repo: &Repository) -> Result<SharedPack> {
 }
 
 fn seal_into(pack: &SharedPack, chunk: &Encoded, copy: &mut Vec<u8>) -> Result<(SharedPack, Sealed)> {
-    let mut guard = lock(pack);
+    let mut guard = pack.lock();
     let open = guard.as_mut().ok_or(Error::Poisoned)?;
     let opener = open.builder.opener().clone();
     let (ordinal, entry, record) =
@@ -332,10 +333,6 @@ fn seal_into(pack: &SharedPack, chunk: &Encoded, copy: &mut Vec<u8>) -> Result<(
 }
 
 fn take_if(pack: &SharedPack, test: impl FnOnce(&mut OpenPack) -> bool) -> Option<OpenPack> {
-    let mut pack = lock(pack);
+    let mut pack = pack.lock();
     if pack.as_mut().is_some_and(test) { pack.take() } else { None }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

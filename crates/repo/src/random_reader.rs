@@ -1,12 +1,13 @@
 //! Streams out of the repository at any place: only what is needed is read and decoded, and ahead of those who read on.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dbvault_format::CHUNK_BYTES_MAX;
 use dbvault_format::chunk_list::{Item, StreamRef, decode_node};
 use dbvault_format::id::ChunkId;
+use parking_lot::Mutex;
 
 use crate::chunk_reader::Bench;
 use crate::decoded_cache::{Decoded, DecodedCache};
@@ -130,7 +131,7 @@ impl Reader {
     /// The bytes of `ids`, in their order; what is not where the index says is looked for once more.
     fn decode(&self, ids: &[ChunkId]) -> Vec<Decoded<Arc<Vec<u8>>>> {
         let shared = self.shared();
-        let benches = || shared.benches.lock().unwrap_or_else(PoisonError::into_inner);
+        let benches = || shared.benches.lock();
         let mut bench = benches().pop().unwrap_or_default();
         // Fresh memory costs as much as copying: what nobody uses any more is used again.
         let mut spare = shared.chunks.take_gone().into_iter().filter_map(Arc::into_inner);
@@ -154,7 +155,7 @@ impl RandomReader {
 
     /// Has nothing decoded ahead from `end` on: for those who know that they will stop there.
     pub fn stop_ahead_at(&self, end: u64) {
-        self.stream.progress().limit = Some(end);
+        self.stream.progress.lock().limit = Some(end);
     }
 
     /// Reads bytes from `offset` on into `out`; gives how many, which are fewer than `out` takes only at the end of
@@ -217,13 +218,9 @@ impl RandomReader {
 }
 
 impl Stream {
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Notes that `range` is being read; gives what is to be decoded ahead now.
     fn note(&self, range: Range<u64>, shared: &Shared) -> Range<u64> {
-        let mut progress = self.progress();
+        let mut progress = self.progress.lock();
         if range.start.abs_diff(progress.next) > ON_BYTES {
             if progress.window_bytes > 0 {
                 shared.ahead_count.fetch_sub(1, Ordering::Relaxed);
@@ -258,7 +255,7 @@ impl Stream {
     /// Decodes the chunks that begin in `range`, unless the reader is elsewhere by now.
     fn warm(&self, range: Range<u64>) {
         let (next, window_bytes) = {
-            let progress = self.progress();
+            let progress = self.progress.lock();
             (progress.next, progress.window_bytes)
         };
         if window_bytes == 0 || next >= range.end {
@@ -367,7 +364,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if self.progress().window_bytes > 0 {
+        if self.progress.lock().window_bytes > 0 {
             self.reader.shared().ahead_count.fetch_sub(1, Ordering::Relaxed);
         }
     }

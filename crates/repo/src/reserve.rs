@@ -1,9 +1,8 @@
 //! The reserve: room on a full disk for what must be written to free some.
 
-use std::sync::{Mutex, PoisonError};
-
 use dbvault_format::header::ObjectKind;
 use dbvault_storage::ErrorKind;
+use parking_lot::Mutex;
 
 use crate::{Repository, Result, entropy, layout};
 
@@ -37,7 +36,7 @@ impl Repository {
     /// Gives the reserve up, if there is one.
     pub(crate) fn release_reserve(&self) -> Result<()> {
         // Whoever comes second finds the room there, not about to be.
-        let _alone = RELEASING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = RELEASING.lock();
         let key = layout::reserve();
         if self.storage.size(&key)?.is_some() {
             tracing::info!("the disk is full: the reserve is given up");

@@ -5,9 +5,10 @@
 //! session lists it again in a segment of its own, so that a collection sees it used.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use dbvault_format::id::{ChunkId, PackName, SessionId};
+use parking_lot::Mutex;
 
 use crate::index::{ChunkIndex, Location};
 use crate::view::{Standing, View};
@@ -63,7 +64,7 @@ impl Reuse {
     fn ask<T>(&self, question: impl FnOnce(&ChunkIndex) -> Result<T>) -> Result<Option<T>> {
         match question(&self.index) {
             Err(e @ Error::Cache { .. }) => {
-                if !std::mem::replace(&mut self.lock().cache_failed, true) {
+                if !std::mem::replace(&mut self.state.lock().cache_failed, true) {
                     tracing::warn!("{e}; chunks that can't be looked up are stored again");
                 }
                 Ok(None)
@@ -94,12 +95,12 @@ impl Reuse {
     fn base_usable(&self, location: &Location) -> Result<bool> {
         let Some(base) = location.entry.base else { return Ok(true) };
         let limit = location.entry.depth;
-        if self.lock().bases.get(&base).is_some_and(|depth| *depth < limit) {
+        if self.state.lock().bases.get(&base).is_some_and(|depth| *depth < limit) {
             return Ok(true);
         }
         let found = self.find_below(&base, limit)?;
         if let Some(found) = &found {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             if state.bases.len() == BASES_MAX {
                 state.bases.clear();
             }
@@ -109,7 +110,7 @@ impl Reuse {
     }
 
     fn pack_usable(&self, number: u32) -> Result<bool> {
-        if let Some(usable) = self.lock().packs.get(&number) {
+        if let Some(usable) = self.state.lock().packs.get(&number) {
             return Ok(*usable);
         }
         let info = match self.index.pack(number) {
@@ -119,7 +120,7 @@ impl Reuse {
         let own = info.sessions.contains(&self.session);
         let standing = self.view.standing(&info.name, &info.sessions);
         let usable = own || standing != Standing::Absent && self.is_stored(&info.name, info.size_bytes)?;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if usable && !own && standing == Standing::Adoptable {
             state.adopted.insert(number);
         }
@@ -130,7 +131,7 @@ impl Reuse {
     /// Whether the storage has the pack in its full length, by one listing a shard.
     fn is_stored(&self, name: &PackName, size_bytes: u64) -> Result<bool> {
         let shard = name.0[0];
-        if !self.lock().shards.contains_key(&shard) {
+        if !self.state.lock().shards.contains_key(&shard) {
             let mut sizes = HashMap::new();
             self.repo.storage.list(&layout::pack_shard(shard), &mut |object| {
                 if let Some(name) = layout::parse_pack(&object.key) {
@@ -138,23 +139,19 @@ impl Reuse {
                 }
                 Ok(())
             })?;
-            self.lock().shards.insert(shard, sizes);
+            self.state.lock().shards.insert(shard, sizes);
         }
-        let state = self.lock();
+        let state = self.state.lock();
         Ok(state.shards.get(&shard).and_then(|sizes| sizes.get(name)) == Some(&size_bytes))
     }
 
     /// Packs adopted since the last call: the next segment must list them.
     pub(crate) fn take_adopted(&self) -> BTreeSet<u32> {
-        std::mem::take(&mut self.lock().adopted)
+        std::mem::take(&mut self.state.lock().adopted)
     }
 
     /// The index this looks into.
     pub(crate) fn index(&self) -> &Arc<ChunkIndex> {
         &self.index
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

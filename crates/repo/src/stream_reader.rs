@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -11,6 +11,7 @@ use dbvault_format::CHUNK_BYTES_MAX;
 use dbvault_format::chunk_list::StreamRef;
 use dbvault_format::id::ChunkId;
 use dbvault_format::manifest::{ArchiveManifest, EntryRecord, decode_entries};
+use parking_lot::Mutex;
 
 use crate::chunk_reader::{Bench, ChunkReader};
 use crate::index::ChunkIndex;
@@ -166,14 +167,10 @@ impl Reader {
         if self.fixed {
             return Ok(());
         }
-        let _alone = self.refreshed();
+        let _alone = self.refresh.lock();
         self.index.update(&self.repo, view, &*self.monitor)?;
         self.generation.fetch_add(1, Ordering::Release);
         Ok(())
-    }
-
-    fn refreshed(&self) -> MutexGuard<'_, Refreshed> {
-        self.refresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// To be asked before anything is looked for that [`Reader::look_again`] may be called for.
@@ -205,7 +202,7 @@ impl Reader {
         if self.fixed {
             return Err(error);
         }
-        let mut refreshed = self.refreshed();
+        let mut refreshed = self.refresh.lock();
         // Where the index was brought up to date meanwhile, that may be all that was wrong: a number may have meant
         // another pack.
         if self.generation() == before {

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use dbvault_format::file_table::FileRecord;
 use dbvault_format::id::ChunkId;
+use parking_lot::Mutex;
 
 use crate::Result;
 
@@ -48,7 +49,7 @@ impl TablePages {
         bytes: u64,
         decode: impl FnOnce() -> Result<Page>,
     ) -> Result<Arc<Page>> {
-        let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = || self.0.lock();
         if let Some(page) = kept().take(&key) {
             return Ok(page);
         }

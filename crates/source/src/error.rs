@@ -83,3 +83,13 @@ pub enum Error {
     #[error("interrupted")]
     Interrupted,
 }
+
+impl Error {
+    /// What a program said that failed, else the error in words.
+    pub(crate) fn detail(&self) -> String {
+        match self {
+            Error::ProgramFailed { stderr, .. } => stderr.clone(),
+            other => other.to_string(),
+        }
+    }
+}

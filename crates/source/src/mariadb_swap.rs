@@ -98,8 +98,8 @@ impl Swap<'_> {
                     what: format!("put back \"{}\"", self.name),
                     message: format!(
                         "{}; this went wrong first: {}; what was there is in \"{}\", and the next restore puts it back",
-                        detail(&second),
-                        detail(&error),
+                        second.detail(),
+                        error.detail(),
                         journal.beside
                     ),
                 },
@@ -114,7 +114,7 @@ impl Swap<'_> {
             warnings.push(format!(
                 "the empty database \"{}\" is still there: {}",
                 self.temporary,
-                detail(&error)
+                error.detail()
             ));
         }
         Ok(warnings)
@@ -395,7 +395,7 @@ impl Swap<'_> {
     fn give_grants_back(&self, old: &Old) -> Vec<String> {
         let failed = |grant: &String| match self.session.execute(None, grant) {
             Ok(_) => None,
-            Err(error) => Some(format!("not given back: {grant}: {}", detail(&error))),
+            Err(error) => Some(format!("not given back: {grant}: {}", error.detail())),
         };
         old.grants.iter().filter_map(failed).collect()
     }
@@ -414,13 +414,13 @@ impl Swap<'_> {
                 .and_then(|()| rewrite.text(&old.code))
                 .and_then(|code| self.session.execute(Some(beside), &code));
             if let Err(error) = made {
-                let error = detail(&error);
+                let error = error.detail();
                 warnings.push(format!("its triggers, events, routines and views are not all there: {error}"));
             }
             return warnings;
         }
         if let Err(error) = drop_database(&self.session, beside) {
-            let error = detail(&error);
+            let error = error.detail();
             warnings.push(format!("what was replaced is still there, in the database \"{beside}\": {error}"));
         }
         warnings
@@ -475,11 +475,4 @@ fn drop_statements<'t>(database: &str, named: impl Iterator<Item = (&'t str, &'t
         format!("DROP {what} IF EXISTS {}.{};\n", identifier(database), identifier(name))
     };
     named.map(statement).collect()
-}
-
-fn detail(error: &Error) -> String {
-    match error {
-        Error::ProgramFailed { stderr, .. } => stderr.clone(),
-        other => other.to_string(),
-    }
 }

@@ -4,11 +4,11 @@
 //! of it.
 
 use std::io::{self, Read, Seek, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use dbvault_dump::CustomFormatChecker;
 use dbvault_format::entry::{EntryKind, EntryMeta, attribute, part};
+use parking_lot::Mutex;
 
 use crate::interrupt;
 use crate::postgres_database_sql::{DatabaseSql, rewrite};
@@ -271,13 +271,13 @@ impl PostgresTarget {
         let this = &*self;
         let lane = || {
             loop {
-                if lock(&done).2.is_some() {
+                if done.lock().2.is_some() {
                     return;
                 }
-                let Some(mut part) = lock(&waiting).pop() else { return };
+                let Some(mut part) = waiting.lock().pop() else { return };
                 let loaded = this.open(&part.meta, &mut *part.body);
                 let loaded = loaded.and_then(|opened| feed(this.restore_program(tool, psql.clone()), opened));
-                let mut done = lock(&done);
+                let mut done = done.lock();
                 match loaded {
                     Ok((warnings, rows)) => {
                         done.0.extend(warnings);
@@ -293,7 +293,7 @@ impl PostgresTarget {
             }
             lane();
         });
-        let (warnings, rows, failure) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (warnings, rows, failure) = done.into_inner();
         self.warnings.extend(warnings);
         self.rows.extend(rows);
         failure.map_or(Ok(()), Err)
@@ -372,10 +372,6 @@ fn feed(program: Program, opened: Opened<'_>) -> Result<Fed> {
     let warnings = checked.feed(head, program)?;
     let rows = checked.checker.row_counts().cloned().unwrap_or_default();
     Ok((warnings, rows))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs statements on one connection.

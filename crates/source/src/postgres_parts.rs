@@ -7,9 +7,10 @@
 //! See "Snapshot Synchronization Functions" in PostgreSQL's manual, and `--section` and `--snapshot` of `pg_dump`.
 
 use std::io::{BufRead, BufReader, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use dbvault_format::entry::{EntryKind, EntryMeta, EntryReport, Grid, attribute, part};
+use parking_lot::Mutex;
 
 use crate::body::{BodyEnd, body};
 use crate::postgres::{CheckedDump, PostgresOptions, ServerFacts, conninfo_of, dump_program, finish_dump};
@@ -84,7 +85,7 @@ struct Held {
 impl Shared {
     /// Begins the session that holds the snapshot, unless another part has.
     fn hold<T>(&self, use_it: impl FnOnce(&Held) -> Result<T>) -> Result<T> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.lock();
         if held.is_none() {
             *held = Some(self.begin()?);
         }

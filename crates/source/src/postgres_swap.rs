@@ -151,15 +151,8 @@ impl Swap<'_> {
             Ok(()) => Vec::new(),
             Err(error) => vec![format!(
                 "the database that was replaced is still there as \"{old}\": {}",
-                detail(&error)
+                error.detail()
             )],
         }
-    }
-}
-
-fn detail(error: &Error) -> String {
-    match error {
-        Error::ProgramFailed { stderr, .. } => stderr.clone(),
-        other => other.to_string(),
     }
 }

@@ -15,7 +15,6 @@ pub use memory::MemoryStorage;
 use std::fmt::Debug;
 use std::io;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Name and length of one stored object.
@@ -93,10 +92,4 @@ fn range_bytes(range: &Range<u64>, size_bytes: u64, subject: impl Fn() -> String
         return Err(Error::new(ErrorKind::ShortRead, subject()));
     }
     usize::try_from(range.end - range.start).map_err(|_| invalid("the range does not fit in memory"))
-}
-
-/// Locks, also after another thread panicked while it held the lock: what our locks guard is whole
-/// between any two statements.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

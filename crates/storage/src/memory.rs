@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::{Bound, Range};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use crate::{Error, ErrorKind, Key, ObjectMeta, Result, Storage, lock, range_bytes};
+use crate::{Error, ErrorKind, Key, ObjectMeta, Result, Storage, range_bytes};
+use parking_lot::Mutex;
 
 type Objects = BTreeMap<String, Arc<[u8]>>;
 
@@ -26,27 +27,27 @@ impl MemoryStorage {
     /// A storage of its own with the same objects: later changes to either do not show in the other.
     /// Cheap: the bytes are shared.
     pub fn duplicate(&self) -> MemoryStorage {
-        MemoryStorage { objects: Arc::new(Mutex::new(lock(&self.objects).clone())) }
+        MemoryStorage { objects: Arc::new(Mutex::new(self.objects.lock().clone())) }
     }
 
     /// The names of all objects, sorted.
     pub fn object_names(&self) -> Vec<String> {
-        lock(&self.objects).keys().cloned().collect()
+        self.objects.lock().keys().cloned().collect()
     }
 
     /// The bytes of the object `name`, if there is one.
     pub fn read_raw(&self, name: &str) -> Option<Arc<[u8]>> {
-        lock(&self.objects).get(name).cloned()
+        self.objects.lock().get(name).cloned()
     }
 
     /// Makes or overwrites the object `name`, which no user of [`Storage`] can: tests damage objects so.
     pub fn replace_raw(&self, name: &str, bytes: impl Into<Arc<[u8]>>) {
-        lock(&self.objects).insert(name.to_owned(), bytes.into());
+        self.objects.lock().insert(name.to_owned(), bytes.into());
     }
 
     /// Removes the object `name`; tells whether there was one.
     pub fn remove_raw(&self, name: &str) -> bool {
-        lock(&self.objects).remove(name).is_some()
+        self.objects.lock().remove(name).is_some()
     }
 }
 
@@ -83,7 +84,7 @@ impl Storage for MemoryStorage {
     fn put_new(&self, key: &Key, body: &[&[u8]]) -> Result<()> {
         // Joined before the lock is taken: copying a pack must not stop the other threads.
         let bytes: Arc<[u8]> = body.concat().into();
-        let mut objects = lock(&self.objects);
+        let mut objects = self.objects.lock();
         check_place(&objects, key)?;
         objects.insert(key.as_str().to_owned(), bytes);
         Ok(())
@@ -104,7 +105,7 @@ impl Storage for MemoryStorage {
 
     fn list(&self, prefix: &Key, each: &mut dyn FnMut(ObjectMeta) -> Result<()>) -> Result<()> {
         // Collected first: `each` may call this storage.
-        let found: Vec<(String, u64)> = below(&lock(&self.objects), prefix.as_str())
+        let found: Vec<(String, u64)> = below(&self.objects.lock(), prefix.as_str())
             .map(|(name, bytes)| (name.clone(), bytes.len() as u64))
             .collect();
         for (name, size_bytes) in found {

@@ -7,9 +7,10 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use dbvault_storage::{Key, ObjectMeta, Result, Storage};
+use parking_lot::Mutex;
 
 pub use dbvault_storage::MemoryStorage;
 
@@ -56,14 +57,14 @@ impl CrashingStorage {
 
     /// All changes and flushes so far, in order.
     pub fn operations(&self) -> Vec<Operation> {
-        self.log().clone()
+        self.log.lock().clone()
     }
 
     /// The storage as found after a crash that followed the first `prefix_len` operations. Of the puts and
     /// deletes after the last flush among them those survived for whose place in the log `keep` holds;
     /// it is asked about no others. Panics if there are fewer than `prefix_len` operations.
     pub fn state_at(&self, prefix_len: usize, keep: &dyn Fn(usize) -> bool) -> MemoryStorage {
-        state_after(&self.initial, &self.log()[..prefix_len], keep)
+        state_after(&self.initial, &self.log.lock()[..prefix_len], keep)
     }
 
     /// All crash states of the operations so far that `choice` asks for, each once, in order of the
@@ -77,10 +78,6 @@ impl CrashingStorage {
             subsets: VecDeque::new(),
             seen: HashSet::new(),
         }
-    }
-
-    fn log(&self) -> MutexGuard<'_, Vec<Operation>> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -98,7 +95,7 @@ impl Storage for CrashingStorage {
     fn put_new(&self, key: &Key, body: &[&[u8]]) -> Result<()> {
         let bytes = body.concat();
         // Locked over both, so that the log has the order in which things happened.
-        let mut log = self.log();
+        let mut log = self.log.lock();
         self.live.put_new(key, &[&bytes])?;
         let bytes = self.live.read_raw(key.as_str()).expect("put above, and deletes wait for the lock");
         log.push(Operation::Put { key: key.clone(), bytes });
@@ -118,7 +115,7 @@ impl Storage for CrashingStorage {
     }
 
     fn delete(&self, key: &Key) -> Result<()> {
-        let mut log = self.log();
+        let mut log = self.log.lock();
         if self.live.remove_raw(key.as_str()) {
             log.push(Operation::Delete { key: key.clone() });
         }
@@ -126,7 +123,7 @@ impl Storage for CrashingStorage {
     }
 
     fn flush(&self) -> Result<()> {
-        self.log().push(Operation::Flush);
+        self.log.lock().push(Operation::Flush);
         Ok(())
     }
 }

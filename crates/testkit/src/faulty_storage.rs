@@ -5,9 +5,10 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use dbvault_storage::{Error, Key, ObjectMeta, Result, Storage};
+use parking_lot::Mutex;
 use rustix::io::Errno;
 
 /// The kinds of calls that can fail.
@@ -151,31 +152,27 @@ impl FaultyStorage {
 
     /// Sets the fault in place of an earlier one, and counts calls from here on.
     pub fn arm(&self, fault: Fault) {
-        *self.state() = State { fault: Some(fault), ..State::default() };
+        *self.state.lock() = State { fault: Some(fault), ..State::default() };
     }
 
     /// Lets all calls through again, and counts calls from here on.
     pub fn disarm(&self) {
-        *self.state() = State::default();
+        *self.state.lock() = State::default();
     }
 
     /// Calls since the fault was last armed or disarmed: of one kind, or of every kind for `None`.
     pub fn calls_count(&self, kind: Option<CallKind>) -> u64 {
-        self.state().calls_count(kind)
+        self.state.lock().calls_count(kind)
     }
 
     /// Calls made to fail since the fault was armed. At 0 the fault was never reached.
     pub fn injected_count(&self) -> u64 {
-        self.state().injected_count
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().injected_count
     }
 
     /// Counts a call; gives its fault, if it is to fail.
     fn count(&self, kind: CallKind) -> Option<Fault> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.calls_count[kind as usize] += 1;
         let fault = state.fault.filter(|fault| fault.nth > 0)?;
         if fault.call.is_some_and(|chosen| chosen != kind) {

@@ -4,6 +4,7 @@ pub mod crashing_storage;
 pub mod dump_series;
 pub mod faulty_storage;
 pub mod mariadb_server;
+mod noise;
 pub mod package;
 pub mod postgres_server;
 pub mod recording_storage;
@@ -11,3 +12,5 @@ pub mod redis_server;
 pub mod scheduler;
 pub mod storage_conformance;
 pub mod tier;
+
+pub use noise::noise;

@@ -1,9 +1,10 @@
 //! Which calls does a part make, in which order, and how many bytes do they move?
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use dbvault_storage::{ErrorKind, Key, ObjectMeta, Result, Storage};
+use parking_lot::Mutex;
 
 /// One call of a storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,7 +151,7 @@ impl RecordingStorage {
     }
 
     fn with_records<T>(&self, use_them: impl FnOnce(&mut Vec<Record>) -> T) -> T {
-        use_them(&mut self.records.lock().unwrap_or_else(PoisonError::into_inner))
+        use_them(&mut self.records.lock())
     }
 
     fn record<T>(&self, call: Call, result: Result<T>) -> Result<T> {

@@ -10,8 +10,10 @@ mod schedule;
 mod storage;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 pub use explore::{Row, without_preemption};
 pub use schedule::{Chance, Plan, Schedule, Switch};
@@ -100,7 +102,7 @@ pub fn run<T: Send>(plan: &Plan, actors: Vec<Actor<'_, T>>) -> Run<T> {
         for (number, work) in actors.into_iter().enumerate() {
             let turn = Turn { turns: turns.clone(), actor: number };
             threads.push(scope.spawn(move || {
-                drop(turn.turns.wait(turn.turns.lock(), number));
+                drop(turn.turns.wait(turn.turns.state.lock(), number));
                 let result = catch_unwind(AssertUnwindSafe(|| work(&turn)));
                 turn.turns.end(number);
                 result
@@ -108,7 +110,7 @@ pub fn run<T: Send>(plan: &Plan, actors: Vec<Actor<'_, T>>) -> Run<T> {
         }
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(Err)).collect()
     });
-    let mut state = turns.lock();
+    let mut state = turns.state.lock();
     Run {
         results,
         trace: std::mem::take(&mut state.trace),
@@ -121,7 +123,7 @@ impl Turn {
     /// Waits until this actor may make the call.
     pub(crate) fn take(&self, call: impl FnOnce() -> String) -> Result<(), Stopped> {
         let actor = self.actor;
-        let mut state = self.turns.wait(self.turns.lock(), actor);
+        let mut state = self.turns.wait(self.turns.state.lock(), actor);
         if state.stopped.contains(&actor) {
             return Err(Stopped);
         }
@@ -151,28 +153,23 @@ impl Turn {
 
     /// Notes a list that is made without asking for the turn, which this actor has.
     pub(crate) fn note(&self, call: String) {
-        if let Some(last) = self.turns.lock().trace.last_mut().filter(|last| last.actor == self.actor) {
+        if let Some(last) = self.turns.state.lock().trace.last_mut().filter(|last| last.actor == self.actor) {
             last.quiet.push(call);
         }
     }
 }
 
 impl Turns {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait<'a>(&'a self, state: MutexGuard<'a, State>, actor: usize) -> MutexGuard<'a, State> {
+    fn wait<'a>(&'a self, mut state: MutexGuard<'a, State>, actor: usize) -> MutexGuard<'a, State> {
         let not_yet = |state: &mut State| state.current != Some(actor);
-        let waited = self.waiting[actor].wait_timeout_while(state, TURN_MAX, not_yet);
-        let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-        assert!(!timeout.timed_out(), "actor {actor} waits for ever: {:?}", state.made);
+        let waited = self.waiting[actor].wait_while_for(&mut state, not_yet, TURN_MAX);
+        assert!(!waited.timed_out(), "actor {actor} waits for ever: {:?}", state.made);
         state
     }
 
     /// Gives the turn to the next actor that has not ended.
     fn end(&self, actor: usize) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.ended[actor] = true;
         let next = state.plan.order().iter().copied().find(|next| !state.ended[*next]);
         state.current = next;

@@ -9,9 +9,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use dbvault_format::id::PackName;
+use parking_lot::Mutex;
 
 use super::Part;
 use crate::Repository;
@@ -74,7 +74,7 @@ impl Memory {
     }
 
     fn append(&self, line: &str) {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.file.lock();
         let written = file.as_mut().map_or(Ok(()), |file| file.write_all(line.as_bytes()));
         if let Err(e) = written {
             tracing::warn!("what this check reads is not remembered: {}: {e}", self.path.display());

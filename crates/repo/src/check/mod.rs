@@ -10,9 +10,10 @@ mod streams;
 
 use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use dbvault_format::id::{ChunkId, PackName};
+use parking_lot::Mutex;
 
 use crate::monitor::{Monitor, Phase};
 use crate::pack_list::StoredPacks;
@@ -144,16 +145,16 @@ struct Findings {
 impl Findings {
     fn add(&self, object: impl Into<String>, problem: &dyn std::fmt::Display) {
         let finding = Finding { object: object.into(), problem: problem.to_string() };
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
+        self.all.lock().push(finding);
     }
 
     fn suspect(&self, id: ChunkId) {
-        self.suspects.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        self.suspects.lock().insert(id);
     }
 
     fn suspect_pack(&self, reader: &Reader, name: &PackName) -> Result<()> {
         reader.index().entries(name)?.iter().for_each(|entry| self.suspect(entry.id));
-        self.suspect_packs.lock().unwrap_or_else(PoisonError::into_inner).insert(*name);
+        self.suspect_packs.lock().insert(*name);
         Ok(())
     }
 }
@@ -197,13 +198,12 @@ impl Reader {
         }
         monitor.phase(Phase::CheckStructure);
         // A chunk is lost only when no copy of it can be read.
-        let suspects = findings.suspects.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let suspects = findings.suspects.lock().clone();
         let lost = suspects.into_iter().filter(|id| self.chunks().fetch_one(id).is_err()).collect();
-        let suspect_packs =
-            std::mem::take(&mut *findings.suspect_packs.lock().unwrap_or_else(PoisonError::into_inner));
+        let suspect_packs = std::mem::take(&mut *findings.suspect_packs.lock());
         let ground = streams::Ground { reader: self, stored: &stored, tried: &suspect_packs, lost: &lost };
         streams::check_archives(&ground, view, &findings, &mut report)?;
-        report.findings = findings.all.into_inner().unwrap_or_else(PoisonError::into_inner);
+        report.findings = findings.all.into_inner();
         report.findings.sort_by(|a, b| (&a.object, &a.problem).cmp(&(&b.object, &b.problem)));
         report.findings.dedup();
         Ok(report)

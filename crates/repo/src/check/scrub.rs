@@ -4,7 +4,6 @@
 //! unseen. Of the small objects only the header and the length can be judged: damage to what is sealed in them, and
 //! what is missing, takes a key to see.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dbvault_format::header::{HEADER_BYTES, Header, ObjectKind};
@@ -12,6 +11,7 @@ use dbvault_format::padding::padme;
 use dbvault_format::parity::Parity;
 use dbvault_format::{config, key_slot};
 use dbvault_storage::{ErrorKind, Key, ObjectMeta, Storage};
+use parking_lot::Mutex;
 use rayon::prelude::*;
 
 use super::Finding;
@@ -67,14 +67,14 @@ pub fn scrub(storage: &dyn Storage, interrupt: &AtomicBool, monitor: &dyn Monito
     packs.par_iter().try_for_each(|pack| {
         stop_if(interrupt)?;
         if let Some(problem) = look_at_pack(storage, pack)? {
-            let mut found = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut found = found.lock();
             found.push(Finding::new(&pack.key, problem));
         }
         monitor.add(Counter::Packs, 1);
         monitor.add(Counter::PackBytes, pack.size_bytes);
         Ok::<_, Error>(())
     })?;
-    report.findings = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    report.findings = found.into_inner();
     report.findings.sort_by(|a, b| (&a.object, &a.problem).cmp(&(&b.object, &b.problem)));
     Ok(report)
 }

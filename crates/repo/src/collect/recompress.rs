@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dbvault_format::Error as FormatError;
@@ -17,6 +17,7 @@ use dbvault_format::id::{ChunkId, PackName};
 use dbvault_format::pack::ChunkEntry;
 use dbvault_format::seal::TAG_BYTES;
 use dbvault_storage::Error as StorageError;
+use parking_lot::Mutex;
 use rayon::prelude::*;
 
 use super::epoch::Epoch;
@@ -141,7 +142,7 @@ impl Recode {
         let RecompressOptions { level, larger, dry_run, bytes_max, .. } = *options;
         let recode = Recode { level, larger, dry_run, bytes_max, state: Mutex::default() };
         let known = fs::read(recode.path(repo)).unwrap_or_default();
-        recode.state().known =
+        recode.state.lock().known =
             known.chunks_exact(32).filter_map(|name| name.try_into().ok().map(PackName)).collect();
         Ok(recode)
     }
@@ -154,7 +155,7 @@ impl Recode {
         among: Option<&HashSet<PackName>>,
     ) -> Result<Vec<Candidate>> {
         let (mut candidates, mut known) = (Vec::new(), 0);
-        let mut state = self.state();
+        let mut state = self.state.lock();
         for number in live.packs() {
             let info = reader.index().pack(number)?;
             let is_known = state.known.contains(&info.name);
@@ -185,14 +186,14 @@ impl Recode {
 
     /// The epoch tries anew.
     pub(super) fn begin(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.pending.clear();
         state.more = true;
     }
 
     /// What the epoch has tried counts, and the packs that it made are `made`.
     pub(super) fn settle(&self, made: &[PackName]) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         for tried in std::mem::take(&mut state.pending) {
             state.report.tried_packs += 1;
             state.tried_bytes += tried.size_bytes;
@@ -209,7 +210,7 @@ impl Recode {
 
     /// Drops those of `candidates` from `packs` that stay as they are.
     pub(super) fn retain_written(&self, packs: &mut HashSet<PackName>, candidates: &[Candidate]) {
-        let state = self.state();
+        let state = self.state.lock();
         let written = state.pending.iter().filter(|tried| tried.written.is_some());
         let written: HashSet<PackName> = written.map(|tried| tried.name).collect();
         for Candidate { info, .. } in candidates.iter().filter(|one| !written.contains(&one.info.name)) {
@@ -219,13 +220,13 @@ impl Recode {
 
     fn remember(&self, candidate: &Candidate, written: Option<(u64, u64)>) {
         let PackInfo { name, size_bytes, .. } = candidate.info;
-        self.state().pending.push(Tried { name, size_bytes, written });
+        self.state.lock().pending.push(Tried { name, size_bytes, written });
     }
 
     /// Writes down what need not be tried again. Where that fails, it is tried again.
     fn write_down(&self, repo: &Repository) {
         let path = self.path(repo);
-        let mut names: Vec<PackName> = self.state().known.iter().copied().collect();
+        let mut names: Vec<PackName> = self.state.lock().known.iter().copied().collect();
         names.sort_unstable();
         let bytes: Vec<u8> = names.iter().flat_map(|name| name.0).collect();
         let new = path.with_extension(format!("{}.new", std::process::id()));
@@ -243,10 +244,6 @@ impl Recode {
     fn is_worth(&self, before: u64, after: u64, changed: bool) -> bool {
         let gain = before.saturating_sub(after);
         gain > 0 && gain >= before / GAIN_ONE_IN || self.larger && changed
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -269,7 +266,7 @@ impl Repack<'_> {
             self.reader.check_interrupt()?;
             if !self.try_batch(batch, recode, tools, &mut forms)? {
                 tracing::warn!("pack {} stays as it is, for it can't be read whole", candidate.info.name);
-                recode.state().unreadable.insert(candidate.info.name);
+                recode.state.lock().unreadable.insert(candidate.info.name);
                 return Ok(());
             }
         }
@@ -357,7 +354,7 @@ impl Repository {
         let recode = Recode::new(self, options)?;
         if options.dry_run {
             self.try_all(&recode, monitor)?;
-            return Ok(std::mem::take(&mut recode.state().report));
+            return Ok(std::mem::take(&mut recode.state.lock().report));
         }
         let (mut lost, mut waits_for) = (0, Vec::new());
         let collect = CollectOptions {
@@ -379,7 +376,7 @@ impl Repository {
                 None => break,
             }
         }
-        let report = std::mem::take(&mut recode.state().report);
+        let report = std::mem::take(&mut recode.state.lock().report);
         Ok(RecompressReport { waits_for, ..report })
     }
 
@@ -403,7 +400,7 @@ impl Repository {
                     let full = std::io::ErrorKind::StorageFull.into();
                     return Err(StorageError::io("packs", full).into());
                 }
-                let more = recode.state().more;
+                let more = recode.state.lock().more;
                 Ok(more.then_some(Epoch::Idle))
             }
             Ok(Epoch::Idle) => Ok(None),

@@ -8,14 +8,15 @@
 //! chunk is stored anew against the first chunk below that is needed anyway, or whole, where that takes less.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use dbvault_format::compress::{Codec, DeltaEncoder, Encoder};
 use dbvault_format::header::HEADER_BYTES;
 use dbvault_format::id::{ChunkId, SessionId};
 use dbvault_format::index_segment::PackListing;
 use dbvault_format::pack::ChunkEntry;
+use parking_lot::Mutex;
 use rayon::prelude::*;
 
 use super::live::{Live, Record};
@@ -103,7 +104,7 @@ pub(super) fn run(
     // Of several threads only one is told why storing failed, and it may be one of the writer's own.
     let finished = packs.finish();
     if let Err(last) = stored {
-        let first = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let first = failure.into_inner();
         return Err(first.or(finished.err()).unwrap_or(last));
     }
     finished?;
@@ -244,7 +245,7 @@ impl Repack<'_> {
         if matches!(error, Error::Poisoned) {
             return error;
         }
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.failure.lock().get_or_insert(error);
         Error::Poisoned
     }
 

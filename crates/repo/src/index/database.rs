@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dbvault_format::id::{ChunkId, PackName, RepoId, SessionId};
 use dbvault_format::index_segment::{IndexSegment, PackListing};
 use dbvault_format::pack::ChunkEntry;
 use dbvault_format::similarity::{SUPER_FEATURE_BYTES, SUPER_FEATURES, SuperFeatures};
+use parking_lot::Mutex;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompactionStyle,
     IngestExternalFileOptions, MergeOperands, Options, WaitForCompactOptions, WriteBatch,
@@ -123,7 +123,7 @@ impl Database {
             Some(key) => database.number(&key)?.saturating_add(1),
             None => 0,
         };
-        *lock(&database.next_pack) = next;
+        *database.next_pack.lock() = next;
         Ok(database)
     }
 
@@ -147,7 +147,7 @@ impl Database {
 
     /// Whether nothing has been added yet.
     pub(super) fn is_empty(&self) -> Result<bool> {
-        Ok(*lock(&self.next_pack) == 0 && self.segments()?.is_empty())
+        Ok(*self.next_pack.lock() == 0 && self.segments()?.is_empty())
     }
 
     /// This is filled: it is as good as the segments whose names are in it.
@@ -205,7 +205,7 @@ impl Database {
     pub(super) fn close(&mut self) {
         self.store = None;
         self.near.clear();
-        lock(&self.packs).clear();
+        self.packs.lock().clear();
     }
 
     /// Names of the segments that are in the index.
@@ -285,12 +285,12 @@ impl Database {
             if !info.sessions.contains(session) {
                 info.sessions.push(*session);
                 self.put(batch, PACKS, number.to_be_bytes(), info.encode())?;
-                lock(&self.packs).insert(number, info);
+                self.packs.lock().insert(number, info);
             }
             return Ok((number, false));
         }
         let number = {
-            let mut next = lock(&self.next_pack);
+            let mut next = self.next_pack.lock();
             *next += 1;
             *next - 1
         };
@@ -402,13 +402,13 @@ impl Database {
 
     /// See [`super::ChunkIndex::pack`].
     pub(super) fn pack(&self, number: u32) -> Result<PackInfo> {
-        if let Some(info) = lock(&self.packs).get(&number) {
+        if let Some(info) = self.packs.lock().get(&number) {
             return Ok(info.clone());
         }
         let value = self.get(PACKS, &number.to_be_bytes())?;
         let value = value.ok_or_else(|| self.error(&format!("pack number {number} is not known")))?;
         let info = PackInfo::decode(&value).map_err(|e| self.error(&e))?;
-        let mut packs = lock(&self.packs);
+        let mut packs = self.packs.lock();
         if packs.len() >= PACKS_MAX {
             packs.clear();
         }
@@ -493,10 +493,6 @@ impl Database {
     pub(super) fn error(&self, message: &dyn std::fmt::Display) -> crate::Error {
         cache_error(&self.path, message)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Keys by the first bits of which chunks are spread evenly.

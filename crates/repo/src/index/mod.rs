@@ -15,13 +15,13 @@ mod tests;
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dbvault_format::id::{ChunkId, PackName, RepoId, Salt, SessionId};
 use dbvault_format::index_segment::{IndexSegment, PackListing};
 use dbvault_format::pack::ChunkEntry;
 use dbvault_format::similarity::SuperFeatures;
+use parking_lot::RwLock;
 
 pub(crate) use location::{Location, PackInfo};
 
@@ -97,7 +97,7 @@ impl ChunkIndex {
     /// Throws the cache away and reads all segments again.
     pub(crate) fn rebuild(&self, repo: &Repository, view: &View, monitor: &dyn Monitor) -> Result<()> {
         {
-            let mut database = self.write();
+            let mut database = self.database.write();
             database.close();
             *database = self.slot.wipe(&repo.id)?;
             self.failed.store(false, Ordering::Relaxed);
@@ -109,15 +109,15 @@ impl ChunkIndex {
     fn catch_up(&self, repo: &Repository, view: &View, monitor: &dyn Monitor) -> Result<()> {
         match self.compare(view)? {
             State::Current => return Ok(()),
-            State::Behind if self.read().is_read_only() => self.reopen(repo)?,
+            State::Behind if self.database.read().is_read_only() => self.reopen(repo)?,
             State::Behind => {}
             State::Useless => {
-                let mut database = self.write();
+                let mut database = self.database.write();
                 database.close();
                 *database = self.slot.wipe(&repo.id)?;
             }
         }
-        let database = self.read();
+        let database = self.database.read();
         let loaded = database.segments()?;
         let new: Vec<_> = view.segments().filter(|(key, _)| !loaded.contains(key.as_str())).collect();
         if !new.is_empty() {
@@ -140,7 +140,7 @@ impl ChunkIndex {
     }
 
     fn compare(&self, view: &View) -> Result<State> {
-        let database = self.read();
+        let database = self.database.read();
         let loaded = database.segments()?;
         let wanted: HashSet<&str> = view.segments().map(|(key, _)| key.as_str()).collect();
         // What a load left in the middle is of no use, nor is what was there before a collection moved
@@ -158,12 +158,12 @@ impl ChunkIndex {
 
     /// For one that was opened to be read, and is to learn of packs of this process. Pack numbers stay what they are.
     pub(crate) fn make_writable(&self, repo: &Repository) -> Result<()> {
-        if self.read().is_read_only() { self.noted(self.reopen(repo)) } else { Ok(()) }
+        if self.database.read().is_read_only() { self.noted(self.reopen(repo)) } else { Ok(()) }
     }
 
     /// What could only be read can be written, too.
     fn reopen(&self, repo: &Repository) -> Result<()> {
-        let mut database = self.write();
+        let mut database = self.database.write();
         database.close();
         *database = Database::open(self.slot.path(), &repo.id)?;
         Ok(())
@@ -171,7 +171,7 @@ impl ChunkIndex {
 
     /// All known copies of a chunk; none where it is not in the repository.
     pub(crate) fn locate(&self, id: &ChunkId) -> Result<Vec<Location>> {
-        self.noted(self.read().locate(id))
+        self.noted(self.database.read().locate(id))
     }
 
     /// Some copies of a chunk, none only where there is none. Fast for chunks in the order they were stored in.
@@ -182,32 +182,32 @@ impl ChunkIndex {
     /// Some copies of each chunk of `ids`, none only where there is none: [`ChunkIndex::locate`] gives all.
     /// Fast for chunks in the order they were stored in.
     pub(crate) fn locate_many(&self, ids: &[ChunkId]) -> Result<Vec<Vec<Location>>> {
-        self.noted(self.read().locate_many(ids))
+        self.noted(self.database.read().locate_many(ids))
     }
 
     /// What is known of a pack, by its number in this cache.
     pub(crate) fn pack(&self, number: u32) -> Result<PackInfo> {
-        self.noted(self.read().pack(number))
+        self.noted(self.database.read().pack(number))
     }
 
     /// The number of a pack in this cache, by its name.
     pub(crate) fn pack_number(&self, name: &PackName) -> Result<Option<u32>> {
-        self.noted(self.read().pack_number(name))
+        self.noted(self.database.read().pack_number(name))
     }
 
     /// The directory of a pack, without features, by its name; empty where it is not known.
     pub(crate) fn entries(&self, name: &PackName) -> Result<Vec<ChunkEntry>> {
-        self.noted(self.read().entries(name))
+        self.noted(self.database.read().entries(name))
     }
 
     /// Chunks that share a super-feature with `features`, best guess first.
     pub(crate) fn similar(&self, features: &SuperFeatures) -> Result<Vec<ChunkId>> {
-        self.noted(self.read().similar(features))
+        self.noted(self.database.read().similar(features))
     }
 
     /// Adds one pack that `session` has stored; gives its number.
     pub(crate) fn add_pack(&self, session: &SessionId, pack: &PackListing) -> Result<u32> {
-        self.noted(self.read().add_pack(session, pack))
+        self.noted(self.database.read().add_pack(session, pack))
     }
 
     /// Sees to it that a database that fails is not opened again.
@@ -217,14 +217,6 @@ impl ChunkIndex {
             self.slot.distrust();
         }
         result
-    }
-
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Database> {
-        self.database.read().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Database> {
-        self.database.write().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

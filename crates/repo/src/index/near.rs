@@ -4,9 +4,9 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dbvault_format::id::ChunkId;
+use parking_lot::Mutex;
 
 use super::group::{Group, RECORDS};
 use super::location::{Location, short};
@@ -56,13 +56,13 @@ impl Generation {
 impl Near {
     /// A copy of the chunk that is in one of the groups.
     pub(super) fn get(&self, id: &ChunkId) -> Option<Location> {
-        let generations = self.lock();
+        let generations = self.0.lock();
         generations.young.get(id).or_else(|| generations.old.get(id))
     }
 
     /// Remembers a group.
     pub(super) fn insert(&self, group: Group<'static>) {
-        let mut generations = self.lock();
+        let mut generations = self.0.lock();
         let Generations { young, old } = &mut *generations;
         if young.groups.len() == GROUPS_MAX {
             std::mem::swap(young, old);
@@ -73,11 +73,7 @@ impl Near {
 
     /// Forgets everything.
     pub(super) fn clear(&self) {
-        *self.lock() = Generations::default();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Generations> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.lock() = Generations::default();
     }
 }
 

@@ -1,8 +1,8 @@
 //! Where the pairs of an index are: in RocksDB, or, for tests that open very many, in memory.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use parking_lot::RwLock;
 use rocksdb::{ColumnFamily, DB, IteratorMode, WriteBatch, WriteOptions};
 
 /// What went wrong, in words.
@@ -35,7 +35,7 @@ impl Store {
             }
             Store::Memory(memory) => {
                 // Taken out first: `look` may look again.
-                let value = memory.read().get(family).and_then(|pairs| pairs.get(key)).cloned();
+                let value = memory.0.read().get(family).and_then(|pairs| pairs.get(key)).cloned();
                 Ok(value.map(|value| look(&value)))
             }
         }
@@ -62,6 +62,7 @@ impl Store {
                 all.map(|pair| Ok(pair.map_err(|e| e.to_string())?.0)).collect()
             }
             Store::Memory(memory) => Ok(memory
+                .0
                 .read()
                 .get(family)
                 .map(|pairs| pairs.keys().map(|key| key.as_slice().into()).collect())
@@ -91,7 +92,7 @@ impl Store {
         match self {
             Store::Disk(db) => batch.put_cf(handle(db, family)?, key, value),
             Store::Memory(memory) => {
-                let mut families = memory.write();
+                let mut families = memory.0.write();
                 let pairs = families.entry(family.to_owned()).or_default();
                 pairs.insert(key.as_ref().to_vec(), value.as_ref().to_vec());
             }
@@ -110,7 +111,7 @@ impl Store {
         match self {
             Store::Disk(db) => batch.merge_cf(handle(db, family)?, key, value),
             Store::Memory(memory) => {
-                let mut families = memory.write();
+                let mut families = memory.0.write();
                 let pairs = families.entry(family.to_owned()).or_default();
                 pairs.entry(key.as_ref().to_vec()).or_default().extend_from_slice(value.as_ref());
             }
@@ -130,14 +131,4 @@ impl Store {
 /// The handle of a family.
 pub(super) fn handle<'a>(db: &'a DB, family: &str) -> Result<&'a ColumnFamily> {
     db.cf_handle(family).ok_or_else(|| format!("no column family {family}"))
-}
-
-impl Memory {
-    fn read(&self) -> RwLockReadGuard<'_, Families> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Families> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
-    }
 }

@@ -1,7 +1,6 @@
 //! What is wrong, and what that takes: only looks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dbvault_format::header::ObjectKind;
 use dbvault_format::id::{PackName, SessionId};
@@ -12,6 +11,7 @@ use dbvault_format::parity::Parity;
 use dbvault_format::session::SessionRecord;
 use dbvault_format::trash::TrashMark;
 use dbvault_storage::{ErrorKind, Key};
+use parking_lot::Mutex;
 use rayon::prelude::*;
 
 use super::epochs::Epochs;
@@ -279,11 +279,11 @@ impl Survey {
             repo.client.check_interrupt()?;
             match packs::look(repo, name) {
                 Ok(problem) => {
-                    lock(&bad).extend(problem.map(|problem| (*name, problem)));
+                    bad.lock().extend(problem.map(|problem| (*name, problem)));
                 }
                 // What can't be read can't be copied either: it stays where it is.
                 Err(Error::Storage(e)) if e.kind() == ErrorKind::Io => {
-                    lock(&left).push((*name, format!("can't be read: {e}")));
+                    left.lock().push((*name, format!("can't be read: {e}")));
                 }
                 Err(e) => return Err(e),
             }
@@ -291,8 +291,8 @@ impl Survey {
             monitor.add(Counter::PackBytes, *size_bytes);
             Ok(())
         })?;
-        self.add_bad(std::mem::take(&mut *lock(&bad)));
-        for (name, problem) in std::mem::take(&mut *lock(&left)) {
+        self.add_bad(std::mem::take(&mut *bad.lock()));
+        for (name, problem) in std::mem::take(&mut *left.lock()) {
             let fate = Fate::Left("what the storage can't read can't be copied: mend the storage first");
             self.add(&layout::pack(&name), problem, fate);
         }
@@ -335,10 +335,6 @@ impl Survey {
         self.without_parity.sort_unstable();
         Ok(())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads a segment. Errors: [`Error::Damaged`] among others.

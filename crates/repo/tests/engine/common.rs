@@ -19,6 +19,7 @@ use dbvault_repo::{
     BackupOptions, BackupTxn, CheckDepth, CheckReport, Client, Error, NoMonitor, Reader, Repository,
 };
 use dbvault_storage::{Key, Storage};
+pub(crate) use dbvault_testkit::noise;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
@@ -279,14 +280,6 @@ impl Numbers {
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
-}
-
-/// Bytes that nothing compresses.
-pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    let key = blake3::derive_key("dbvault tests noise", &seed.to_le_bytes());
-    blake3::Hasher::new_keyed(&key).finalize_xof().fill(&mut bytes);
-    bytes
 }
 
 /// Rows as in a dump.

@@ -6,13 +6,12 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Mutex;
 
+use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::SyncFn;
-use crate::lock;
 
 /// A system call failed for the directory of this name.
 pub(super) type DirectoryError = (String, Errno);
@@ -51,7 +50,7 @@ impl Directories {
     /// Calls `each` for `directory` and those above it, highest first, unless `directory` is known to
     /// exist. After each the directory is known, and its name marked to be synced.
     fn each_unknown<E>(&self, directory: &str, mut each: impl FnMut(&str) -> Result<(), E>) -> Result<(), E> {
-        if directory.is_empty() || lock(&self.known).contains(directory) {
+        if directory.is_empty() || self.known.lock().contains(directory) {
             return Ok(());
         }
         let ends = directory.match_indices('/').map(|(at, _)| at).chain([directory.len()]);
@@ -59,19 +58,19 @@ impl Directories {
             each(path)?;
             // Known only after its own name is marked: whoever finds it known relies on the mark.
             self.mark_dirty(parent(path));
-            lock(&self.known).insert(path.to_owned());
+            self.known.lock().insert(path.to_owned());
         }
         Ok(())
     }
 
     /// Somebody removed `directory` or one above it: make them anew next time.
     pub(super) fn forget(&self, directory: &str) {
-        lock(&self.known).retain(|known| directory != known && !directory.starts_with(&format!("{known}/")));
+        self.known.lock().retain(|known| directory != known && !directory.starts_with(&format!("{known}/")));
     }
 
     /// Has the next flush sync `directory`.
     pub(super) fn mark_dirty(&self, directory: &str) {
-        let mut dirty = lock(&self.dirty);
+        let mut dirty = self.dirty.lock();
         if !dirty.contains(directory) {
             dirty.insert(directory.to_owned());
         }
@@ -79,12 +78,12 @@ impl Directories {
 
     /// Syncs each dirty directory once. On error that directory and those not yet tried stay dirty.
     pub(super) fn flush(&self, root: &OwnedFd, sync: SyncFn) -> Result<(), DirectoryError> {
-        let _one_at_a_time = lock(&self.flushing);
-        let mut batch = std::mem::take(&mut *lock(&self.dirty));
+        let _one_at_a_time = self.flushing.lock();
+        let mut batch = std::mem::take(&mut *self.dirty.lock());
         while let Some(directory) = batch.pop_first() {
             if let Err(errno) = sync_directory(root, &directory, sync) {
                 batch.insert(directory.clone());
-                lock(&self.dirty).append(&mut batch);
+                self.dirty.lock().append(&mut batch);
                 return Err((directory, errno));
             }
         }
@@ -125,10 +124,10 @@ mod tests {
     fn forgetting_a_directory_forgets_those_above_it_too() {
         let directories = Directories::default();
         for known in ["a", "a/b", "a/c", "ab"] {
-            lock(&directories.known).insert(known.to_owned());
+            directories.known.lock().insert(known.to_owned());
         }
         directories.forget("a/b");
-        let left: BTreeSet<String> = lock(&directories.known).iter().cloned().collect();
+        let left: BTreeSet<String> = directories.known.lock().iter().cloned().collect();
         assert!(left.iter().eq(["a/c", "ab"]), "{left:?}");
     }
 

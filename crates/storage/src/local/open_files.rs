@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use crate::{Key, lock};
+use crate::Key;
+use parking_lot::Mutex;
 
 /// Most files that one local storage keeps open between ranged reads.
 pub const OPEN_FILES_MAX: usize = 64;
@@ -35,7 +36,7 @@ struct OpenFile {
 impl OpenFiles {
     /// The open file of `key`; else the number of removals so far, for [`OpenFiles::keep`].
     pub(super) fn find(&self, key: &Key) -> Result<Arc<File>, u64> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.uses_count += 1;
         let now = state.uses_count;
         match state.files.get_mut(key) {
@@ -50,7 +51,7 @@ impl OpenFiles {
     /// Keeps `file` for later reads, unless anything was removed since `removals_count` was taken:
     /// then it may be the file of an object that is gone.
     pub(super) fn keep(&self, key: &Key, file: &Arc<File>, removals_count: u64) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.removals_count != removals_count {
             return;
         }
@@ -67,7 +68,7 @@ impl OpenFiles {
     /// Lets go of the file of `key`. To be called after its name is removed: a reader that opened it
     /// before then finds the count changed and does not keep it.
     pub(super) fn remove(&self, key: &Key) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.removals_count += 1;
         state.files.remove(key);
     }
@@ -96,7 +97,7 @@ mod tests {
         keep(&files, OPEN_FILES_MAX);
         assert!(files.find(&key(0)).is_ok(), "used again, so kept");
         assert!(files.find(&key(1)).is_err(), "unused for longest, so let go");
-        assert_eq!(lock(&files.state).files.len(), OPEN_FILES_MAX);
+        assert_eq!(files.state.lock().files.len(), OPEN_FILES_MAX);
     }
 
     #[test]

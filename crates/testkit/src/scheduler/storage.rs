@@ -66,7 +66,7 @@ impl ScheduledStorage {
     }
 
     fn check_alive(&self, key: &Key) -> Result<()> {
-        let stopped = self.turn.turns.lock().stopped.contains(&self.turn.actor);
+        let stopped = self.turn.turns.state.lock().stopped.contains(&self.turn.actor);
         if stopped { Err(dead(key)) } else { Ok(()) }
     }
 
