@@ -334,6 +334,14 @@ fn generate_validate_and_show() {
     home.fails(["config", "generate"], 6, "there is a file already");
     assert!(home.ok(["config", "validate"]).ends_with("config.yaml: good\n"));
     assert_eq!(home.ok(["config", "generate", "--destination", "-"]), fs::read_to_string(&file).unwrap());
+    let other = Home::with_repository();
+    other.ok(["config", "generate"]);
+    let config = fs::read_to_string(other.path("config/dbvault/config.yaml")).unwrap();
+    assert!(
+        config.contains(other.path("repo").to_str().unwrap()) && config.contains("\n#key_file"),
+        "{config}"
+    );
+    other.ok(["list"]);
     let wrong =
         "keep_dayly: 7\nntfy:\n    topic: t\n    password: hunter2\ncompression: lz4\npushover: {token: x}\n";
     fs::write(&file, wrong).unwrap();

@@ -12,6 +12,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use cli_support::Home;
+use dbvault_testkit::noise;
 
 /// A tree with a bit of everything, below the home.
 fn make_tree(home: &Home) -> PathBuf {
@@ -23,8 +24,7 @@ fn make_tree(home: &Home) -> PathBuf {
         let text = format!("setting {number}\n").repeat(1 + number as usize % 40);
         fs::write(tree.join(format!("conf.d/{number:03}.conf")), text).unwrap();
     }
-    let noise: Vec<u8> = (0..1_500_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    fs::write(tree.join("uploads/2026/photo.raw"), &noise).unwrap();
+    fs::write(tree.join("uploads/2026/photo.raw"), noise(1_500_000, 1)).unwrap();
     fs::write(tree.join("uploads/odd \n name \u{fc}"), "x").unwrap();
     fs::write(tree.join("cache/CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55\n").unwrap();
     fs::write(tree.join("cache/thing"), "made again at any time").unwrap();
@@ -201,6 +201,21 @@ fn what_can_not_be_read_is_named_and_the_rest_kept() {
     home.ok(["backup", "--sqlite", &app.display().to_string(), "--archive", "three"]);
     let to = home.path("out").display().to_string();
     home.fails(["extract", "--archive", "three", "--to", &to], 12, "has no files");
+}
+
+#[test]
+fn a_path_that_is_not_there_is_told_and_alone_makes_no_archive() {
+    let home = Home::with_repository();
+    let tree = make_tree(&home);
+    let gone = home.path("gone");
+    let run = home.run(["backup", gone.to_str().unwrap()]);
+    run.assert_failure(2, &format!("cannot find {}", gone.display()));
+    assert_eq!(home.archives(), [""; 0]);
+    let run = home.run(["backup", "--archive", "one", gone.to_str().unwrap(), tree.to_str().unwrap()]);
+    run.assert_failure(28, "1 file could not be stored");
+    let line = format!("cannot find {}", gone.display());
+    assert_eq!(run.stderr.matches(&line).count(), 1, "{run:#?}");
+    assert_eq!(home.archives(), ["one"]);
 }
 
 #[test]

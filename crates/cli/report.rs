@@ -179,7 +179,7 @@ fn job_hints(error: &Job) -> Vec<String> {
         Job::Config { .. } => "dbvault config validate tells all that is wrong",
         Job::PlaceOccupied { .. } => "name a directory that is empty or not there yet",
         Job::NoSources => {
-            "name what to back up with --postgres, --sqlite, --command or --stdin, or in a configuration: \
+            "name files and directories, or databases with --postgres, --sqlite and so on, or a configuration: \
              dbvault config generate makes an example"
         }
         Job::NoFiles { .. } => "dbvault list --archive ARCHIVE shows what is in it",
@@ -198,9 +198,7 @@ fn job_hints(error: &Job) -> Vec<String> {
         Job::EntryUnchosen { available, .. } => {
             return vec![format!("choose one of them with --database: {}", available.join(", "))];
         }
-        Job::NotRestorable { .. } | Job::NotOpenable { .. } => {
-            "dbvault extract writes its bytes to a file or a program"
-        }
+        Job::NotRestorable { kind, .. } | Job::NotOpenable { kind, .. } => extract_hint(kind),
         Job::NoTables { .. } => {
             "dbvault open shows all of it in a private place; dbvault restore --to puts it beside the live one"
         }
@@ -233,6 +231,13 @@ fn job_hints(error: &Job) -> Vec<String> {
         _ => return Vec::new(),
     };
     vec![hint.to_owned()]
+}
+
+fn extract_hint(kind: &str) -> &'static str {
+    match kind {
+        "tree" => "dbvault extract --to DIRECTORY brings files back, dbvault mount shows them",
+        _ => "dbvault extract writes its bytes to a file or a program",
+    }
 }
 
 fn import_hint(error: &Job) -> &'static str {

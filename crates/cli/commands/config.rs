@@ -26,25 +26,22 @@ pub(super) fn run(context: &Context, command: args::Config) -> Result<()> {
 }
 
 fn generate(context: &Context, destination: Option<PathBuf>) -> Result<()> {
-    let path = write(context, destination, config::EXAMPLE)?;
-    if let (Some(path), true) = (&path, context.global.json) {
+    let Some(path) = file_to_make(context, destination)? else { return output::text(config::EXAMPLE) };
+    config::write_example(&path)?;
+    if context.global.json {
         return output::json(&json!({ "path": path }));
     }
-    if let Some(path) = path {
-        context.note(&format!("Written: {}. Change it, then run dbvault config validate", path.display()));
-    }
+    context.note(&format!("Written: {}. Change it, then run dbvault config validate", path.display()));
     Ok(())
 }
 
-/// Writes a new configuration; the path, where it is not standard output.
-fn write(context: &Context, destination: Option<PathBuf>, text: &str) -> Result<Option<PathBuf>> {
-    if destination.as_deref() == Some(Path::new("-")) {
-        output::text(text)?;
-        return Ok(None);
+/// Where a new configuration is to be written; `None` is standard output.
+fn file_to_make(context: &Context, destination: Option<PathBuf>) -> Result<Option<PathBuf>> {
+    match destination {
+        Some(path) if path == Path::new("-") => Ok(None),
+        Some(path) => Ok(Some(path)),
+        None => configuration::own_file(&context.global).map(Some),
     }
-    let path = destination.map_or_else(|| configuration::own_file(&context.global), Ok)?;
-    config::write_new(&path, text)?;
-    Ok(Some(path))
 }
 
 /// What a file says, and what is wrong with it.
@@ -148,7 +145,11 @@ fn show(context: &Context) -> Result<()> {
 fn import(context: &Context, source: Option<PathBuf>, destination: Option<PathBuf>) -> Result<()> {
     let source = source.map_or_else(borgmatic_file, Ok)?;
     let import = config::import(&source)?;
-    let path = write(context, destination, &import.text)?;
+    let path = file_to_make(context, destination)?;
+    match &path {
+        Some(path) => config::write_new(path, &import.text)?,
+        None => output::text(&import.text)?,
+    }
     let lines = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
     let Import { taken, without_meaning, to_decide, files, .. } = &import;
     if let (Some(path), true) = (&path, context.global.json) {

@@ -71,6 +71,12 @@ impl Problem {
         Problem::new(path, doing, io::Error::other(why))
     }
 
+    /// In words, with the path from `/` on. Not safe to print as it is.
+    pub fn from_root(&self) -> String {
+        let path = Path::new("/").join(OsStr::from_bytes(&self.path));
+        format!("cannot {} {}: {}", self.doing, path.display(), self.source)
+    }
+
     /// Whether the file is not there any more.
     pub fn is_vanished(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound

@@ -135,7 +135,7 @@ pub enum Error {
         available: Vec<String>,
     },
     /// The entry holds plain bytes, for which there is no target.
-    #[error("entry {entry} is the output of a {kind}, which cannot be restored into a database")]
+    #[error("entry {entry} is of kind {kind}, which cannot be restored into a database")]
     NotRestorable {
         /// Name of the entry.
         entry: String,

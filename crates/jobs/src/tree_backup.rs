@@ -14,6 +14,7 @@ use dbvault_format::file_table::{FileKind, FileRecord, FileTime, compare_paths};
 use dbvault_format::manifest::EntryRecord;
 use dbvault_repo::{BackupTxn, Error as RepoError, PendingEntry, Repository, TableReader, TreeWriter};
 use dbvault_source::SnapshotOptions;
+use rustix::io::Errno;
 
 use crate::{Error, Result};
 
@@ -50,7 +51,7 @@ pub struct TreeReport {
     pub files: u64,
     /// Those of them that were not opened, as they are what they were.
     pub unchanged: u64,
-    /// What could not be stored, or not as it should be; the first hundred.
+    /// What could not be stored, or not as it should be; the first hundred, the log has the others.
     pub problems: Vec<String>,
     /// How many these are in all.
     pub problem_count: u64,
@@ -64,9 +65,10 @@ impl TreeReport {
     pub(crate) fn tell(&mut self, problem: impl std::fmt::Display) {
         self.problem_count += 1;
         let text = problem.to_string();
-        tracing::warn!("{text}");
         if self.problems.len() < PROBLEMS_TOLD_MAX {
             self.problems.push(text);
+        } else {
+            tracing::warn!("{text}");
         }
     }
 
@@ -117,13 +119,13 @@ pub(crate) fn store_tree(
         };
         for path in &request.missing {
             let path = path.as_os_str().as_bytes();
-            store.report.tell(Problem::new(path, "find", std::io::ErrorKind::NotFound));
+            store.report.tell(Problem::new(path, "find", Errno::NOENT).from_root());
         }
         for found in walk {
             repository.check_interrupt()?;
             match found {
                 Ok(file) => store.file(&file)?,
-                Err(problem) => store.report.tell(problem),
+                Err(problem) => store.report.tell(problem.from_root()),
             }
         }
         Ok(store.report)
@@ -243,7 +245,7 @@ impl Store<'_, '_> {
         let Captured { record, content, problems } = match self.capture.capture(file) {
             Ok(captured) => captured,
             Err(problem) => {
-                self.report.tell(problem);
+                self.report.tell(problem.from_root());
                 return Ok(true);
             }
         };
@@ -256,7 +258,7 @@ impl Store<'_, '_> {
             match self.writer.copy(&mut content, record.content_bytes()) {
                 Ok(_) => {}
                 Err(RepoError::Source { source, .. }) => {
-                    self.report.tell(Problem::new(&file.path, "read", source));
+                    self.report.tell(Problem::new(&file.path, "read", source).from_root());
                     return Ok(true);
                 }
                 Err(e) => return Err(e),
@@ -267,13 +269,14 @@ impl Store<'_, '_> {
             match content.finish() {
                 Ok(end) if end.changed && !last => return Ok(false),
                 Ok(end) if end.changed => {
-                    self.report.tell(Problem::found(&file.path, "read", "it changed while it was read"));
+                    self.report
+                        .tell(Problem::found(&file.path, "read", "it changed while it was read").from_root());
                 }
                 Ok(_) => {}
-                Err(error) => self.report.tell(Problem::new(&file.path, "read", error)),
+                Err(error) => self.report.tell(Problem::new(&file.path, "read", error).from_root()),
             }
         }
-        problems.into_iter().for_each(|problem| self.report.tell(problem));
+        problems.into_iter().for_each(|problem| self.report.tell(problem.from_root()));
         self.record(file, record, position)?;
         Ok(true)
     }
@@ -284,7 +287,7 @@ impl Store<'_, '_> {
         match self.writer.record(record, position) {
             Ok(()) => {}
             Err(RepoError::Source { source, .. }) => {
-                self.report.tell(Problem::new(&file.path, "store", source));
+                self.report.tell(Problem::new(&file.path, "store", source).from_root());
                 return Ok(false);
             }
             Err(e) => return Err(e),

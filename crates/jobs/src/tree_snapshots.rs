@@ -1,11 +1,11 @@
 //! Files as they are at one moment: snapshots, and a walk that reads in them.
 
-use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use dbvault_files::Verdict;
 use dbvault_source::{SNAPSHOT_DIRECTORY_PREFIX, Snapshots, Wanted, take_snapshots};
+use rustix::io::Errno;
 
 use crate::tree_backup::{TREE_NAME, TreeRequest};
 use crate::{Error, Result};
@@ -13,10 +13,14 @@ use crate::{Error, Result};
 /// Takes the snapshots that `request` asks for, and makes it one that reads in them; it holds for as long as they are there.
 /// `None` where it asks for none. What is not read in a snapshot is told by the notes.
 ///
-/// Errors: something is missing that must be there; a snapshot can't be taken. None is left then.
+/// Errors: something is missing that must be there, or all of it; a snapshot can't be taken. None is left then.
 pub(crate) fn take(request: &TreeRequest) -> Result<(TreeRequest, Option<Snapshots>)> {
-    if let (true, Some(path)) = (request.must_exist, request.missing.first()) {
-        return Err(Error::file("find", path)(ErrorKind::NotFound.into()));
+    let roots = || request.roots.iter().map(|root| &root.path);
+    let nothing_is_there = !roots().any(|path| path.symlink_metadata().is_ok());
+    let absent = request.missing.first().or_else(|| roots().next().filter(|_| nothing_is_there));
+    if let Some(path) = absent.filter(|_| nothing_is_there || request.must_exist) {
+        let source = Errno::NOENT.into();
+        return Err(Error::Files(dbvault_files::Error::Root { path: path.clone(), source }));
     }
     let mut request = request.clone();
     // Also those of another run, or of one that was killed.

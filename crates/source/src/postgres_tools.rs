@@ -243,6 +243,8 @@ impl Psql {
                 return Error::NoSuchDatabase { name: name.to_owned() };
             }
         }
+        // psql breaks its lines before what it advises.
+        let message = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
         Error::Connect { server: self.conninfo.server(), message }
     }
 

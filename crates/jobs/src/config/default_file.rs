@@ -13,6 +13,9 @@ const MODE: u32 = 0o600;
 
 /// What `config generate` writes.
 pub const EXAMPLE: &str = include_str!("example.yaml");
+/// What the example says of its repository.
+const EXAMPLE_REPOSITORY: &str = "repositories:\n    - path: /backup/repo\n";
+const EXAMPLE_KEY_FILE: &str = "\nkey_file: ";
 
 /// Records `repository` in the file at `path`, unless that names one already; true when it was recorded. What else the
 /// file says stays as it is. After an error the file is as it was.
@@ -27,11 +30,7 @@ pub fn record_default(path: &Path, repository: &Path, key_file: Option<&Path>) -
     let (Some(repository), true) = (repository.to_str(), config.repositories.is_empty()) else {
         return Ok(false);
     };
-    let quoted = |path: &str| serde_json::Value::from(path).to_string();
-    let mut text = format!("repositories:\n    - path: {}\n", quoted(repository));
-    if let Some(key_file) = key_file.and_then(Path::to_str) {
-        text += &format!("      key_file: {}\n", quoted(key_file));
-    }
+    let text = record(repository, key_file);
     let (head, rest) = match old.split_once('\n') {
         Some((head, rest)) if head.trim_end() == "---" => ("---\n", rest),
         _ => ("", old.as_str()),
@@ -43,6 +42,35 @@ pub fn record_default(path: &Path, repository: &Path, key_file: Option<&Path>) -
         replace(path, &text)?;
     }
     Ok(good)
+}
+
+/// The lines that name a repository.
+fn record(repository: &str, key_file: Option<&Path>) -> String {
+    let quoted = |path: &str| serde_json::Value::from(path).to_string();
+    let mut text = format!("repositories:\n    - path: {}\n", quoted(repository));
+    if let Some(key_file) = key_file.and_then(Path::to_str) {
+        text += &format!("      key_file: {}\n", quoted(key_file));
+    }
+    text
+}
+
+/// Writes the example to `path`. A file of which nobody has written more than [`record_default`] gives way to an example
+/// with its repository; any other stays.
+///
+/// Errors: [`Error::FileExists`]; directories that are missing can't be made.
+pub fn write_example(path: &Path) -> Result<()> {
+    let Some(recorded) = only_record(path) else { return write_new(path, EXAMPLE) };
+    let text = EXAMPLE.replacen(EXAMPLE_REPOSITORY, &recorded, 1);
+    replace(path, &text.replacen(EXAMPLE_KEY_FILE, "\n#key_file: ", 1))
+}
+
+/// The lines of a file that names a repository and says nothing else.
+fn only_record(path: &Path) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let config = Config::parse(path, &text).ok()?;
+    let [repository] = config.repositories.as_slice() else { return None };
+    let recorded = record(repository.path.to_str()?, repository.key_file.as_deref());
+    (recorded == text).then_some(text)
 }
 
 /// Writes a file that must not be there yet, for its owner only.
@@ -102,6 +130,25 @@ mod tests {
             assert_eq!(record_default(&path, Path::new("/one"), None).unwrap(), new.is_some());
             assert_eq!(fs::read_to_string(&path).unwrap(), new.unwrap_or(old));
         }
+    }
+
+    #[test]
+    fn the_example_goes_on_from_what_was_recorded() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.yaml");
+        for key_file in [None, Some(Path::new("/k"))] {
+            let _ = fs::remove_file(&path);
+            assert!(record_default(&path, Path::new("/one"), key_file).unwrap());
+            write_example(&path).unwrap();
+            let config = Config::load(&path).unwrap();
+            assert!(config.has_sources() && config.key_file.is_none());
+            assert_eq!(config.repositories.len(), 1);
+            assert_eq!(config.repositories[0].path, Path::new("/one"));
+            assert_eq!(config.repositories[0].key_file.as_deref(), key_file);
+            assert!(matches!(write_example(&path), Err(Error::FileExists { .. })));
+        }
+        fs::write(&path, "repositories:\n    - path: \"/one\"\n# mine\n").unwrap();
+        assert!(matches!(write_example(&path), Err(Error::FileExists { .. })));
     }
 
     #[test]
