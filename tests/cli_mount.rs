@@ -17,51 +17,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use cli_support::mount_point::{MountPoint, can_mount, is_mounted};
 use cli_support::{Home, run, run_with_input};
 use dbvault_testkit::noise;
 use dbvault_testkit::postgres_server::PostgresServer;
 use rustix::process::{Pid, Signal, kill_process};
-
-/// A mount point that is no mount any more when the test ends, however it does.
-struct MountPoint(PathBuf);
-
-impl Drop for MountPoint {
-    fn drop(&mut self) {
-        if is_mounted(&self.0) {
-            let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-        }
-    }
-}
-
-impl MountPoint {
-    fn join(&self, path: &str) -> PathBuf {
-        self.0.join(path)
-    }
-
-    /// The process that serves it.
-    fn process(&self) -> Pid {
-        let mut text = [0; 20];
-        let count = rustix::fs::getxattr(&self.0, "user.dbvault.process", &mut text).unwrap();
-        Pid::from_raw(std::str::from_utf8(&text[..count]).unwrap().parse().unwrap()).unwrap()
-    }
-}
-
-fn is_mounted(directory: &Path) -> bool {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    table.lines().any(|line| line.split(' ').nth(4) == directory.to_str())
-}
-
-/// Whether this system can mount; says so if not.
-fn can_mount(test: &str) -> bool {
-    match File::options().read(true).write(true).open("/dev/fuse") {
-        Ok(_) => return true,
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            println!("skipped: {test}: this user may not use /dev/fuse");
-        }
-        Err(error) => println!("skipped: {test}: /dev/fuse: {error}"),
-    }
-    false
-}
 
 /// Stores `bytes` as entry `name` of an archive.
 fn store(home: &Home, archive: &str, name: &str, bytes: &[u8]) {

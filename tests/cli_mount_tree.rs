@@ -18,31 +18,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
+use cli_support::mount_point::{MountPoint, can_mount};
 use cli_support::{Home, run, script};
 use dbvault_testkit::noise;
-
-/// A mount point that is no mount any more when the test ends, however it does.
-struct MountPoint(PathBuf);
-
-impl Drop for MountPoint {
-    fn drop(&mut self) {
-        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        if table.lines().any(|line| line.split(' ').nth(4) == self.0.to_str()) {
-            let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-        }
-    }
-}
-
-/// Whether this system can mount; says so if not.
-fn can_mount(test: &str) -> bool {
-    match File::options().read(true).write(true).open("/dev/fuse") {
-        Ok(_) => true,
-        Err(error) => {
-            println!("skipped: {test}: /dev/fuse: {error}");
-            false
-        }
-    }
-}
 
 fn mount(home: &Home) -> MountPoint {
     home.ok(["mount", "mnt"]);

@@ -5,6 +5,7 @@
     reason = "each test takes what it needs, and a skipped one says its name"
 )]
 
+pub(crate) mod mount_point;
 pub(crate) mod small_disk;
 
 use std::ffi::OsStr;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use dbvault_files::{Patterns, PlaceOptions, Root, WalkOptions};
 use support::{Unlocked, assert_same, captured, depth, has, is_root, restore, shell, write_file};
+use tempfile::TempDir;
 
 const NAME_BYTES_MAX: usize = 255;
 
@@ -122,6 +123,15 @@ fn top_alone(options: PlaceOptions, tree: &Path) -> PlaceOptions {
     PlaceOptions { strip_components: depth(tree) - 1, ..options }
 }
 
+/// A directory, and two empty ones in it: what is backed up, and where it is brought back.
+fn two_places() -> (TempDir, PathBuf, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let (tree, target) = (directory.path().join("tree"), directory.path().join("target"));
+    fs::create_dir(&tree).unwrap();
+    fs::create_dir(&target).unwrap();
+    (directory, tree, target)
+}
+
 #[test]
 fn a_hostile_tree_comes_back_as_it_was() {
     if !tools_are_there("a_hostile_tree_comes_back_as_it_was") {
@@ -174,10 +184,7 @@ fn a_hostile_tree_comes_back_as_it_was() {
 
 #[test]
 fn a_huge_sparse_file_costs_what_is_in_it() {
-    let directory = tempfile::tempdir().unwrap();
-    let (tree, target) = (directory.path().join("tree"), directory.path().join("target"));
-    fs::create_dir(&tree).unwrap();
-    fs::create_dir(&target).unwrap();
+    let (_directory, tree, target) = two_places();
     let file = File::create(tree.join("huge")).unwrap();
     let places = [0, 1 << 20, 1 << 35, (1 << 40) - 5000];
     for place in places {
@@ -200,10 +207,7 @@ fn a_huge_sparse_file_costs_what_is_in_it() {
 
 #[test]
 fn a_very_deep_tree_comes_back() {
-    let directory = tempfile::tempdir().unwrap();
-    let (tree, target) = (directory.path().join("tree"), directory.path().join("target"));
-    fs::create_dir(&tree).unwrap();
-    fs::create_dir(&target).unwrap();
+    let (_directory, tree, target) = two_places();
     // More levels than a process may have files open.
     shell(
         &tree,
@@ -232,10 +236,7 @@ fn the_record_of_the_root_is_that_of_the_target() {
 
 #[test]
 fn zeros_become_holes_on_request() {
-    let directory = tempfile::tempdir().unwrap();
-    let (tree, target) = (directory.path().join("tree"), directory.path().join("target"));
-    fs::create_dir(&tree).unwrap();
-    fs::create_dir(&target).unwrap();
+    let (_directory, tree, target) = two_places();
     let mut content = vec![0; 3_000_000];
     for at in [0, 4095, 4096, 100_000, 100_001, 1_500_000, 2_999_999] {
         content[at] = 1;
@@ -253,10 +254,7 @@ fn zeros_become_holes_on_request() {
 
 #[test]
 fn patterns_choose_and_links_find_their_original() {
-    let directory = tempfile::tempdir().unwrap();
-    let (tree, target) = (directory.path().join("tree"), directory.path().join("target"));
-    fs::create_dir(&tree).unwrap();
-    fs::create_dir(&target).unwrap();
+    let (_directory, tree, target) = two_places();
     shell(
         &tree,
         "mkdir a b; echo content >a/file; ln a/file b/other; echo no >b/no; chmod 750 b; touch -d 2001-01-01 b",
@@ -285,10 +283,7 @@ fn patterns_choose_and_links_find_their_original() {
 
 #[test]
 fn directories_around_roots_come_back_too() {
-    let directory = tempfile::tempdir().unwrap();
-    let (tree, target) = (directory.path().join("tree"), directory.path().join("target"));
-    fs::create_dir(&tree).unwrap();
-    fs::create_dir(&target).unwrap();
+    let (_directory, tree, target) = two_places();
     shell(&tree, "mkdir -p a/b/c a/x; chmod 711 a; chmod 500 a/b; touch -d 1999-09-09 a/b a");
     let (files, _) = captured(vec![Root::tree(tree.join("a/b/c"))], WalkOptions::default());
     assert!(restore(&files, &target, PlaceOptions::default()).is_empty());
