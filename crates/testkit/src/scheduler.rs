@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 pub use explore::{Row, without_preemption};
 pub use schedule::{Chance, Plan, Schedule, Switch};
@@ -81,6 +82,28 @@ struct State {
     made: Vec<Switch>,
 }
 
+/// Keeps this thread, and those that it starts, on the processor it is on, until this is dropped: only one of them runs
+/// at a time, and to wake it on another processor costs more than most of what it does.
+struct OneProcessor(Option<CpuSet>);
+
+impl OneProcessor {
+    /// Where the system forbids it, threads stay free.
+    fn begin() -> OneProcessor {
+        let before = sched_getaffinity(None).ok();
+        let mut one = CpuSet::new();
+        one.set(sched_getcpu());
+        OneProcessor(before.filter(|_| sched_setaffinity(None, &one).is_ok()))
+    }
+}
+
+impl Drop for OneProcessor {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = sched_setaffinity(None, before);
+        }
+    }
+}
+
 /// Runs the actors by `plan` until all have ended.
 ///
 /// Panics where a turn takes longer than two minutes.
@@ -97,6 +120,7 @@ pub fn run<T: Send>(plan: &Plan, actors: Vec<Actor<'_, T>>) -> Run<T> {
     assert!(state.plan.order().len() == count, "{plan:?} is not for {count} actors");
     let waiting = (0..count).map(|_| Condvar::new()).collect();
     let turns = Arc::new(Turns { state: Mutex::new(state), waiting });
+    let _one_processor = OneProcessor::begin();
     let results = std::thread::scope(|scope| {
         let mut threads = Vec::new();
         for (number, work) in actors.into_iter().enumerate() {
