@@ -205,7 +205,11 @@ pub(crate) struct Plan {
 impl Plan {
     /// What most stories get.
     pub(crate) fn usual() -> Plan {
-        Plan { states_max: either(1200, 15_000), recoveries_max: either(120, 1750), nested_max: 24 }
+        Plan {
+            states_max: either(1200, 15_000),
+            recoveries_max: either(120, 1750),
+            nested_max: either(24, 40),
+        }
     }
 }
 
