@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use dbvault_format::file_table::{FileKind, FileRecord, FileTime, RECORD_BYTES_MAX};
 use minicbor::bytes::ByteVec;
@@ -13,6 +13,7 @@ use crate::file_reader::FileReader;
 use crate::file_stat::{FileStat, Identity};
 use crate::names::Names;
 use crate::walk::FoundFile;
+use crate::xattrs::Holder;
 use crate::{directory, flags, sparse, xattrs};
 
 /// How long before a backup began a file must have been changed last for its record of that backup to be believed, seconds.
@@ -110,11 +111,11 @@ impl Capture {
             record.size_bytes = target.as_bytes().len() as u64;
             record.target = Some(target.into_bytes().into());
         }
-        let found = match &opened {
-            Some((fd, _)) => xattrs::read(&directory::proc_path(fd), None),
-            None => xattrs::read(&directory::proc_path(&file.directory), Some(file.name())),
+        let holder = match &opened {
+            Some((fd, _)) => Holder::Open(fd.as_fd()),
+            None => Holder::name(&file.directory, file.name()),
         };
-        match found {
+        match xattrs::read(&holder) {
             Ok(found) => record.xattrs = found,
             Err(error) => problems.push(Problem::new(&file.path, "read the attributes of", error)),
         }

@@ -9,6 +9,7 @@ use rustix::io::{Errno, Result};
 use crate::error::Problem;
 use crate::names::Names;
 use crate::place::Report;
+use crate::xattrs::Holder;
 use crate::{directory, flags, xattrs};
 
 /// Bits that let a program run with the rights of its owner or group.
@@ -39,6 +40,10 @@ impl<'a> Handle<'a> {
     /// What was opened as a path.
     pub(crate) fn path(fd: &'a impl AsFd) -> Self {
         Handle { fd: fd.as_fd(), is_path: true }
+    }
+
+    fn attributes(self) -> Holder<'a> {
+        if self.is_path { Holder::path(self.fd) } else { Holder::Open(self.fd) }
     }
 
     fn set_owner(self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
@@ -83,8 +88,8 @@ impl Settings {
     pub(crate) fn apply(&self, handle: Handle<'_>, record: &FileRecord, path: &[u8]) {
         let tell = |doing, error: Errno| (self.report)(Problem::new(path, doing, error));
         let has_owner = self.apply_owner(handle, record, path);
-        let proc_path = directory::proc_path(handle.fd);
-        for error in xattrs::replace(&proc_path, &record.xattrs) {
+        let attributes = handle.attributes();
+        for error in xattrs::replace(&attributes, &record.xattrs) {
             tell("set an attribute of", error);
         }
         if record.kind != FileKind::Symlink {
@@ -94,7 +99,7 @@ impl Settings {
                 tell("set the mode of", error);
             }
         }
-        for error in xattrs::set_acls(&proc_path, &record.xattrs) {
+        for error in xattrs::set_acls(&attributes, &record.xattrs) {
             tell("set the ACL of", error);
         }
         let times = Timestamps {

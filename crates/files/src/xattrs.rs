@@ -1,17 +1,19 @@
 //! Extended attributes, POSIX ACLs among them.
 
+use std::os::fd::{AsFd, BorrowedFd};
+
 use dbvault_format::file_table::Xattr;
 use rustix::fs::{self, XattrFlags};
 use rustix::io::{Errno, Result};
 
+use crate::directory::proc_path;
+
 /// Tries for a list or a value that grows while it is read.
 const TRIES_MAX: usize = 8;
 
-/// The attributes of a descriptor that is given by its path in `/proc/self/fd`, or of a name in it, in the order of their
-/// names. A name is not followed where it is a symbolic link.
-pub(crate) fn read(path: &str, name: Option<&[u8]>) -> Result<Vec<Xattr>> {
-    let place = Place::new(path, name);
-    let mut names: Vec<Vec<u8>> = match place.list() {
+/// The attributes of a file, in the order of their names.
+pub(crate) fn read(holder: &Holder<'_>) -> Result<Vec<Xattr>> {
+    let mut names: Vec<Vec<u8>> = match holder.list() {
         Ok(list) => {
             list.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
         }
@@ -21,7 +23,7 @@ pub(crate) fn read(path: &str, name: Option<&[u8]>) -> Result<Vec<Xattr>> {
     names.sort_unstable();
     let mut xattrs = Vec::with_capacity(names.len());
     for name in names {
-        match place.get(&name) {
+        match holder.get(&name) {
             Ok(value) => xattrs.push(Xattr { name: name.into(), value: value.into() }),
             // Gone again, or one that is listed but can't be had.
             Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
@@ -33,26 +35,24 @@ pub(crate) fn read(path: &str, name: Option<&[u8]>) -> Result<Vec<Xattr>> {
 
 /// Takes away the attributes that are not in `wanted`, but for security labels, and sets those of `wanted` that are not
 /// ACLs: for before the mode is set, which may forbid it. Gives the errors.
-pub(crate) fn replace(path: &str, wanted: &[Xattr]) -> Vec<Errno> {
-    let place = Place::new(path, None);
+pub(crate) fn replace(holder: &Holder<'_>, wanted: &[Xattr]) -> Vec<Errno> {
     let mut errors = Vec::new();
-    let there = place.list().unwrap_or_default();
+    let there = holder.list().unwrap_or_default();
     for name in there.split(|byte| *byte == 0).filter(|name| is_ours_to_remove(name)) {
         if !wanted.iter().any(|xattr| **xattr.name == *name) {
-            match place.remove(name) {
+            match holder.remove(name) {
                 Ok(()) | Err(Errno::NODATA) => {}
                 Err(error) => errors.push(error),
             }
         }
     }
-    errors.extend(wanted.iter().filter(|xattr| !is_acl(xattr)).filter_map(|xattr| place.set(xattr).err()));
+    errors.extend(wanted.iter().filter(|xattr| !is_acl(xattr)).filter_map(|xattr| holder.set(xattr).err()));
     errors
 }
 
 /// Sets the ACLs of `wanted`: for after the mode, of which they are a part. Gives the errors.
-pub(crate) fn set_acls(path: &str, wanted: &[Xattr]) -> Vec<Errno> {
-    let place = Place::new(path, None);
-    wanted.iter().filter(|xattr| is_acl(xattr)).filter_map(|xattr| place.set(xattr).err()).collect()
+pub(crate) fn set_acls(holder: &Holder<'_>, wanted: &[Xattr]) -> Vec<Errno> {
+    wanted.iter().filter(|xattr| is_acl(xattr)).filter_map(|xattr| holder.set(xattr).err()).collect()
 }
 
 fn is_acl(xattr: &Xattr) -> bool {
@@ -71,68 +71,72 @@ pub(crate) fn is_unsupported(error: Errno) -> bool {
     matches!(error, Errno::OPNOTSUPP | Errno::NOSYS)
 }
 
-/// A path that does not lead through links: a descriptor itself, or a name in one.
-struct Place {
-    path: Vec<u8>,
-    /// A descriptor is itself a link, to be followed; a name in a directory is not.
-    is_descriptor: bool,
+/// A file that has attributes; no path to it leads through links.
+pub(crate) enum Holder<'a> {
+    /// It is open to be read or written.
+    Open(BorrowedFd<'a>),
+    /// It is open with `O_PATH`, and named by the path of that in `/proc/self/fd`: itself a link, to be followed.
+    Path(String),
+    /// A name in an open directory, not followed where it is a link.
+    Name(Vec<u8>),
 }
 
-impl Place {
-    fn new(path: &str, name: Option<&[u8]>) -> Place {
-        let mut path = path.as_bytes().to_vec();
-        if let Some(name) = name {
-            path.push(b'/');
-            path.extend_from_slice(name);
-        }
-        Place { path, is_descriptor: name.is_none() }
+impl Holder<'_> {
+    /// What was opened with `O_PATH`.
+    pub(crate) fn path(fd: impl AsFd) -> Holder<'static> {
+        Holder::Path(proc_path(fd))
+    }
+
+    /// `name` in a directory that is open.
+    pub(crate) fn name(directory: impl AsFd, name: &[u8]) -> Holder<'static> {
+        Holder::Name([proc_path(directory).as_bytes(), b"/", name].concat())
     }
 
     fn list(&self) -> Result<Vec<u8>> {
-        let path = self.path.as_slice();
         grown(
-            || {
-                if self.is_descriptor { fs::listxattr_query(path) } else { fs::llistxattr_query(path) }
+            || match self {
+                Holder::Open(fd) => fs::flistxattr_query(fd),
+                Holder::Path(path) => fs::listxattr_query(path),
+                Holder::Name(path) => fs::llistxattr_query(path.as_slice()),
             },
-            |buffer| {
-                if self.is_descriptor { fs::listxattr(path, buffer) } else { fs::llistxattr(path, buffer) }
+            |buffer| match self {
+                Holder::Open(fd) => fs::flistxattr(fd, buffer),
+                Holder::Path(path) => fs::listxattr(path, buffer),
+                Holder::Name(path) => fs::llistxattr(path.as_slice(), buffer),
             },
         )
     }
 
     fn get(&self, name: &[u8]) -> Result<Vec<u8>> {
-        let path = self.path.as_slice();
         grown(
-            || {
-                if self.is_descriptor {
-                    fs::getxattr_query(path, name)
-                } else {
-                    fs::lgetxattr_query(path, name)
-                }
+            || match self {
+                Holder::Open(fd) => fs::fgetxattr_query(fd, name),
+                Holder::Path(path) => fs::getxattr_query(path, name),
+                Holder::Name(path) => fs::lgetxattr_query(path.as_slice(), name),
             },
-            |buffer| {
-                if self.is_descriptor {
-                    fs::getxattr(path, name, buffer)
-                } else {
-                    fs::lgetxattr(path, name, buffer)
-                }
+            |buffer| match self {
+                Holder::Open(fd) => fs::fgetxattr(fd, name, buffer),
+                Holder::Path(path) => fs::getxattr(path, name, buffer),
+                Holder::Name(path) => fs::lgetxattr(path.as_slice(), name, buffer),
             },
         )
     }
 
     fn set(&self, xattr: &Xattr) -> Result<()> {
-        let (path, name) = (self.path.as_slice(), xattr.name.as_slice());
-        let flags = XattrFlags::empty();
-        if self.is_descriptor {
-            fs::setxattr(path, name, &xattr.value, flags)
-        } else {
-            fs::lsetxattr(path, name, &xattr.value, flags)
+        let (name, value, flags) = (xattr.name.as_slice(), xattr.value.as_slice(), XattrFlags::empty());
+        match self {
+            Holder::Open(fd) => fs::fsetxattr(fd, name, value, flags),
+            Holder::Path(path) => fs::setxattr(path, name, value, flags),
+            Holder::Name(path) => fs::lsetxattr(path.as_slice(), name, value, flags),
         }
     }
 
     fn remove(&self, name: &[u8]) -> Result<()> {
-        let path = self.path.as_slice();
-        if self.is_descriptor { fs::removexattr(path, name) } else { fs::lremovexattr(path, name) }
+        match self {
+            Holder::Open(fd) => fs::fremovexattr(fd, name),
+            Holder::Path(path) => fs::removexattr(path, name),
+            Holder::Name(path) => fs::lremovexattr(path.as_slice(), name),
+        }
     }
 }
 
