@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{Advice, AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, Stat, fadvise};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::{Error, ErrorKind, Key, ObjectMeta, Result, Storage, range_bytes};
@@ -37,6 +37,11 @@ const TEMPORARY_PREFIX: &str = ".tmp-";
 
 /// Random bytes in the name of a temporary file.
 const TEMPORARY_RANDOM_BYTES: usize = 16;
+
+/// Objects that are longer leave the page cache once they are on the disk, bytes: packs, which are not read again before
+/// the next backup. Else a backup would push the pages of the database that it is for out of memory, and each pack would
+/// have to be copied into pages that were never used before.
+const CACHED_BYTES_MAX: usize = 1 << 20;
 
 /// Writes an open file or directory to the disk.
 type SyncFn = fn(BorrowedFd<'_>) -> rustix::io::Result<()>;
@@ -185,6 +190,10 @@ impl LocalStorage {
         write_parts(file, body)?;
         // One try, not even again on EINTR: see the head of this file.
         (self.sync)(file.as_fd())?;
+        if body.iter().map(|part| part.len()).sum::<usize>() > CACHED_BYTES_MAX {
+            // Advice only: where it isn't taken, nothing is lost.
+            let _ = fadvise(file, 0, None, Advice::DontNeed);
+        }
         name_if_free(&self.root, temporary, key.as_str())?;
         Ok(())
     }

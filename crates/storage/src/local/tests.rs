@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::process::Command;
 use std::sync::Barrier;
 use std::thread;
 
@@ -169,4 +170,29 @@ fn bodies_of_more_parts_than_one_write_takes_are_whole() {
     let body: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
     storage.put_new(&key("many"), &body).unwrap();
     assert_eq!(storage.get(&key("many"), None).unwrap(), parts.concat());
+}
+
+/// What statfs(2) calls a file system in memory.
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+
+/// How much of a file is in the page cache, bytes; `None` where fincore(1) is missing or the file system has no disk.
+fn cached_bytes(path: &Path) -> Option<u64> {
+    let no_disk = rustix::fs::statfs(path).unwrap().f_type == TMPFS_MAGIC;
+    let args = ["--bytes", "--noheadings", "--output", "RES"];
+    let told =
+        Command::new("fincore").args(args).arg(path).output().ok().filter(|told| told.status.success());
+    let told = String::from_utf8(told?.stdout).unwrap();
+    (!no_disk).then(|| told.trim().parse().unwrap())
+}
+
+#[test]
+fn packs_leave_the_page_cache_to_the_database() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = LocalStorage::open(directory.path()).unwrap();
+    storage.put_new(&key("pack"), &[&[1; 5 << 20], &[2; 3 << 20]]).unwrap();
+    let Some(cached) = cached_bytes(&directory.path().join("pack")) else {
+        return println!("skipped: packs_leave_the_page_cache_to_the_database: no fincore, or no disk");
+    };
+    assert!(cached < 1 << 20, "{cached} bytes of 8 MiB");
+    assert_eq!(storage.get(&key("pack"), None).unwrap().len(), 8 << 20);
 }
