@@ -89,13 +89,16 @@ impl Place {
     /// Backs up one dump a day with both. Gives the times of the archives, oldest first.
     fn make_history(&self, archives: u64, megabytes: u64) -> Result<Vec<Timestamp>> {
         fs::create_dir_all(self.path("home")).map_err(|e| e.to_string())?;
-        if !self.path("repository").exists() {
+        if !self.path("begun").exists() {
+            // Of a start that was cut short.
+            ["repository", "borg"].iter().for_each(|name| drop(fs::remove_dir_all(self.path(name))));
             run(self.dbvault("repository", &["init", "--quiet"]))?;
             run(self.borg(&["init", "--encryption", "repokey-blake2"]))?;
             fs::write(self.path("begun"), Timestamp::now().to_string()).map_err(|e| e.to_string())?;
         }
         let begun = fs::read_to_string(self.path("begun")).map_err(|e| e.to_string())?;
         let begun: Timestamp = begun.parse().map_err(|e: jiff::Error| e.to_string())?;
+        let (ours, borgs) = (self.days("repository")?, self.borgs_days()?);
         let mut table = Table::new(megabytes);
         let mut times = Vec::new();
         for day in 0..archives {
@@ -103,10 +106,10 @@ impl Place {
             let time = begun.checked_sub(hours.hours()).map_err(|e| e.to_string())?;
             times.push(time);
             table.next_day();
-            if self.is_done(day) {
-                continue;
+            let lacks = [&ours, &borgs].map(|days| !days.contains(&day));
+            if lacks.contains(&true) {
+                self.back_up(day, &table, time, lacks)?;
             }
-            self.back_up(day, &table, time)?;
             if day % 50 == 49 {
                 eprintln!("{} archives", day + 1);
             }
@@ -114,32 +117,31 @@ impl Place {
         Ok(times)
     }
 
-    fn is_done(&self, day: u64) -> bool {
-        self.path(&format!("fingerprints/{day}")).exists()
-    }
-
-    fn back_up(&self, day: u64, table: &Table, time: Timestamp) -> Result<()> {
+    /// Backs a dump up with dbvault and with Borg, at the same time, where they lack it.
+    fn back_up(&self, day: u64, table: &Table, time: Timestamp, lacks: [bool; 2]) -> Result<()> {
         let dump = self.path("dump");
         table.write(&dump).map_err(|e| e.to_string())?;
-        let (name, time) = (format!("d{day}"), time.strftime("%Y-%m-%dT%H:%M:%S").to_string());
-        let (borg_name, utc) = (format!("::{name}"), format!("{time}Z"));
-        let create = [
-            "create",
-            "--compression",
-            "zstd,3",
-            "--timestamp",
-            &time,
-            "--stdin-name",
-            "dump",
-            &borg_name,
-            "-",
-        ];
-        run(input(self.borg(&create), &dump)?)?;
+        let ours = || self.store("repository", day, time, &dump);
+        let borgs = || {
+            let name = format!("::{}", name_of(day));
+            let time = time.strftime("%Y-%m-%dT%H:%M:%S").to_string();
+            let words = ["create", "--compression", "zstd,3", "--timestamp", &time, "--stdin-name", "dump"];
+            run(input(self.borg(&[&words[..], &[&name, "-"]].concat()), &dump)?)
+        };
+        std::thread::scope(|scope| {
+            let borgs = lacks[1].then(|| scope.spawn(borgs));
+            let ours = if lacks[0] { ours() } else { Ok(()) };
+            let borgs = borgs.map_or(Ok(()), |borgs| borgs.join().map_err(|_| "a panic".to_owned())?);
+            ours.and(borgs)
+        })
+    }
+
+    /// Backs a dump up as the archive of a day.
+    fn store(&self, repository: &str, day: u64, time: Timestamp, dump: &Path) -> Result<()> {
+        let (name, time) = (name_of(day), time.to_string());
         let words =
-            ["backup", "--quiet", "--stdin", "--name", "dump", "--archive", &name, "--timestamp", &utc];
-        run(input(self.dbvault("repository", &words), &dump)?)?;
-        fs::create_dir_all(self.path("fingerprints")).map_err(|e| e.to_string())?;
-        fs::write(self.path(&format!("fingerprints/{day}")), b"").map_err(|e| e.to_string())
+            ["backup", "--quiet", "--stdin", "--name", "dump", "--archive", &name, "--timestamp", &time];
+        run(input(self.dbvault(repository, &words), dump)?)
     }
 
     /// Prunes both and looks at what is left.
@@ -149,13 +151,13 @@ impl Place {
         let prune = measure(self.borg(&[&["prune"], &RULES[..]].concat()), None)?;
         let compact = measure(self.borg(&["compact"]), None)?;
         let after = [bytes_stored(&self.path("repository"))?, bytes_stored(&self.path("borg"))?];
-        let kept = self.kept()?;
+        let kept = self.days("repository")?;
         self.verify(&kept, megabytes)?;
         run(self.dbvault("repository", &["check", "--read-data"]))?;
         let alone = self.alone(&kept, times, megabytes)?;
         let wall_ratio = ours.wall_seconds / (prune.wall_seconds + compact.wall_seconds);
         let freed_share = (before[0] - after[0]) as f64 / (before[0] - alone.min(before[0])) as f64;
-        let borg_archives = output(self.borg(&["list", "--short"]))?.lines().count();
+        let borg_archives = self.borgs_days()?.len();
         let mut report = String::from("# Prune of a long history\n\n");
         let _ = write!(
             report,
@@ -184,14 +186,16 @@ impl Place {
         Ok(report)
     }
 
-    /// Days whose archives are left.
-    fn kept(&self) -> Result<Vec<u64>> {
-        let list = output(self.dbvault("repository", &["list", "--json"]))?;
+    /// Days whose archives are in the repository, in order.
+    fn days(&self, repository: &str) -> Result<Vec<u64>> {
+        let list = output(self.dbvault(repository, &["list", "--json"]))?;
         let list: serde_json::Value = serde_json::from_str(&list).map_err(|e| e.to_string())?;
-        let names = list["archives"].as_array().into_iter().flatten().filter_map(|one| one["name"].as_str());
-        let mut days: Vec<u64> = names.filter_map(|name| name.strip_prefix('d')?.parse().ok()).collect();
-        days.sort_unstable();
-        Ok(days)
+        Ok(days_of(list["archives"].as_array().into_iter().flatten().filter_map(|one| one["name"].as_str())))
+    }
+
+    /// The same of Borg's.
+    fn borgs_days(&self) -> Result<Vec<u64>> {
+        Ok(days_of(output(self.borg(&["list", "--short"]))?.lines()))
     }
 
     fn verify(&self, kept: &[u64], megabytes: u64) -> Result<()> {
@@ -199,8 +203,8 @@ impl Place {
             let dump = self.path("dump");
             table.write(&dump).map_err(|e| e.to_string())?;
             let expected = Fingerprint::of_file(&dump)?;
-            let name = format!("d{day}");
-            let extract = self.dbvault("repository", &["extract", "--archive", &name, "--entry", "dump"]);
+            let words = ["extract", "--archive", &name_of(day), "--entry", "dump"];
+            let extract = self.dbvault("repository", &words);
             measure_output(extract, &expected).map(drop)
         })
     }
@@ -210,15 +214,24 @@ impl Place {
         let _ = fs::remove_dir_all(self.path("alone"));
         run(self.dbvault("alone", &["init", "--quiet"]))?;
         each_day(kept, megabytes, |day, table| {
-            let (dump, name) = (self.path("dump"), format!("d{day}"));
+            let dump = self.path("dump");
             table.write(&dump).map_err(|e| e.to_string())?;
-            let time = times[day as usize].to_string();
-            let words =
-                ["backup", "--quiet", "--stdin", "--name", "dump", "--archive", &name, "--timestamp", &time];
-            run(input(self.dbvault("alone", &words), &dump)?)
+            self.store("alone", day, times[day as usize], &dump)
         })?;
         bytes_stored(&self.path("alone"))
     }
+}
+
+/// The archive of a day.
+fn name_of(day: u64) -> String {
+    format!("d{day}")
+}
+
+/// The days of these archives, in order.
+fn days_of<'a>(names: impl Iterator<Item = &'a str>) -> Vec<u64> {
+    let mut days: Vec<u64> = names.filter_map(|name| name.strip_prefix('d')?.parse().ok()).collect();
+    days.sort_unstable();
+    days
 }
 
 fn each_day(days: &[u64], megabytes: u64, mut each: impl FnMut(u64, &Table) -> Result<()>) -> Result<()> {
