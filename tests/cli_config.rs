@@ -390,6 +390,26 @@ fn a_configuration_of_borgmatic_is_taken_over() {
 }
 
 #[test]
+fn a_configuration_of_borgmatic_goes_on_from_the_file_of_init() {
+    let home = Home::new();
+    let init = run(home.command().args(["init", "repo"]).env("DBVAULT_PASSPHRASE", "open sesame"));
+    assert_eq!(init.code, 0, "{init:#?}");
+    let source = home.path("borgmatic.yaml");
+    let text = "repositories:\n    - path: /mnt/borg\nencryption_passcommand: cat /secret\nkeep_daily: 3\n";
+    fs::write(&source, text).unwrap();
+    let imported = home.run(["config", "import-borgmatic", "--source", source.to_str().unwrap()]);
+    assert_eq!(imported.code, 0, "{imported:#?}");
+    assert!(
+        imported.stderr.contains("borgmatic.yaml:3:25: this is for the repository of Borg"),
+        "{imported:#?}"
+    );
+    assert!(!imported.stderr.contains("make others"), "{imported:#?}");
+    let config = Config::load(&home.path("config/dbvault/config.yaml")).unwrap();
+    let repositories: Vec<&Path> = config.repositories.iter().map(|one| one.path.as_path()).collect();
+    assert_eq!((repositories, config.keep_daily), (vec![home.path("repo").as_path()], Some(3)));
+}
+
+#[test]
 fn the_passphrase_may_stand_in_the_configuration() {
     let home = Home::new();
     let init = run(home.command().args(["init", "repo"]).env("DBVAULT_PASSPHRASE", "open sesame"));

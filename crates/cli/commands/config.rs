@@ -144,10 +144,11 @@ fn show(context: &Context) -> Result<()> {
 
 fn import(context: &Context, source: Option<PathBuf>, destination: Option<PathBuf>) -> Result<()> {
     let source = source.map_or_else(borgmatic_file, Ok)?;
-    let import = config::import(&source)?;
     let path = file_to_make(context, destination)?;
+    let recorded = path.as_deref().and_then(config::recorded);
+    let import = config::import(&source, recorded.as_deref())?;
     match &path {
-        Some(path) => config::write_new(path, &import.text)?,
+        Some(path) => config::write_over_record(path, &import.text)?,
         None => output::text(&import.text)?,
     }
     let lines = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect::<Vec<_>>();

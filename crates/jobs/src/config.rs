@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use dbvault_source::{Secret, SnapshotOptions};
 
-pub use default_file::{EXAMPLE, record_default, write_example, write_new};
+pub use default_file::{EXAMPLE, record_default, recorded, write_example, write_over_record};
 pub use directories::Directories;
 pub use find::{CONFIG_VARIABLE, user_file, usual_files};
 pub use import::{Import, import};

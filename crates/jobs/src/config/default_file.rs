@@ -54,18 +54,22 @@ fn record(repository: &str, key_file: Option<&Path>) -> String {
     text
 }
 
-/// Writes the example to `path`. A file of which nobody has written more than [`record_default`] gives way to an example
-/// with its repository; any other stays.
-///
-/// Errors: [`Error::FileExists`]; directories that are missing can't be made.
+/// Writes the example to `path`, as [`write_over_record`] does, with the repository that was recorded there.
 pub fn write_example(path: &Path) -> Result<()> {
-    let Some(recorded) = only_record(path) else { return write_new(path, EXAMPLE) };
+    let Some(recorded) = recorded(path) else { return write_new(path, EXAMPLE) };
     let text = EXAMPLE.replacen(EXAMPLE_REPOSITORY, &recorded, 1);
     replace(path, &text.replacen(EXAMPLE_KEY_FILE, "\n#key_file: ", 1))
 }
 
-/// The lines of a file that names a repository and says nothing else.
-fn only_record(path: &Path) -> Option<String> {
+/// Writes `text` to `path`. A file of which nobody has written more than [`record_default`] gives way; any other stays.
+///
+/// Errors: [`Error::FileExists`]; directories that are missing can't be made.
+pub fn write_over_record(path: &Path, text: &str) -> Result<()> {
+    if recorded(path).is_some() { replace(path, text) } else { write_new(path, text) }
+}
+
+/// The lines of a file that [`record_default`] wrote and nobody has added to.
+pub fn recorded(path: &Path) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let config = Config::parse(path, &text).ok()?;
     let [repository] = config.repositories.as_slice() else { return None };
@@ -76,7 +80,7 @@ fn only_record(path: &Path) -> Option<String> {
 /// Writes a file that must not be there yet, for its owner only.
 ///
 /// Errors: [`Error::FileExists`]; directories that are missing can't be made.
-pub fn write_new(path: &Path, text: &str) -> Result<()> {
+fn write_new(path: &Path, text: &str) -> Result<()> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(Error::file("make", directory))?;
     }

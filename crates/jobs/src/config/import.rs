@@ -29,10 +29,11 @@ pub struct Import {
 }
 
 /// Reads the file at `path`, with all that it includes, and makes a new one of it. Variables and credentials stay as
-/// they are written; includes and older sections are put into one file.
+/// they are written; includes and older sections are put into one file. Lines that name a repository (`recorded`) stand in
+/// place of Borg's repositories.
 ///
 /// Errors: the file can't be read, or is not YAML.
-pub fn import(path: &Path) -> Result<Import> {
+pub fn import(path: &Path, recorded: Option<&str>) -> Result<Import> {
     let mut files = Vec::new();
     let root = match include::load(path, &mut files) {
         Ok(root) => root,
@@ -40,19 +41,35 @@ pub fn import(path: &Path) -> Result<Import> {
         Err(Failure::Wrong(problem)) => return Err(Error::Config { problems: vec![problem] }),
     };
     let mut found = Found::default();
-    let written = check::flatten(root, &mut found.problems);
+    let mut written = check::flatten(root, &mut found.problems);
     let mut resolved = written.clone();
     // What is not there now may be there when a backup runs.
     interpolate::resolve(&mut resolved, &interpolate::environment);
     check::check(&resolved, keys::ROOT, &mut found);
     let mut to_decide = found.problems;
     to_decide.extend(found.warnings);
-    if let Some(repositories) = written.get("repositories") {
-        let message = "repositories of Borg can't be used: make others with dbvault init, and name them here";
-        to_decide.push(Problem::new(&repositories.at, message));
+    to_decide.extend(match recorded {
+        Some(_) => secrets_to_decide(&written),
+        None => repositories_to_decide(&written),
+    });
+    if recorded.is_some() {
+        written.remove("repositories");
     }
-    let text = format!("{HEAD}{}", yaml(&written, Form::Written));
+    let text = format!("{HEAD}{}{}", recorded.unwrap_or_default(), yaml(&written, Form::Written));
     Ok(Import { text, taken: taken(&written), without_meaning: found.notes, to_decide, files })
+}
+
+fn repositories_to_decide(written: &Node) -> Option<Problem> {
+    let message = "repositories of Borg can't be used: make others with dbvault init, and name them here";
+    written.get("repositories").map(|repositories| Problem::new(&repositories.at, message))
+}
+
+/// There is a repository already, and its secret may be another.
+fn secrets_to_decide(written: &Node) -> Option<Problem> {
+    let secret =
+        ["encryption_passphrase", "encryption_passcommand"].iter().find_map(|key| written.get(key))?;
+    let message = "this is for the repository of Borg: dbvault takes it for its own, so leave it out if that has another";
+    Some(Problem::new(&secret.at, message))
 }
 
 /// Names of the keys with a meaning, with the number of items where it is a list.

@@ -255,7 +255,7 @@ fn an_import_keeps_what_it_can_and_tells_the_rest() {
     let text = "location:\n    source_directories: [/home]\n    repositories: [user@host:r.borg]\nstorage:\n    compression: lz4\nhooks:\n    \
                 postgresql_databases:\n        - name: users\n          password: ${PW}\n          port: ${PORT:-5433}\n    on_error: ['echo \"{error}\"']\n";
     fs::write(&path, text).unwrap();
-    let import = import(&path).unwrap();
+    let import = import(&path, None).unwrap();
     assert_eq!(
         import.taken,
         ["source_directories (1)", "repositories (1)", "postgresql_databases (1)", "on_error (1)"]

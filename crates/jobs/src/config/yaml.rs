@@ -143,6 +143,13 @@ impl Node {
         let field = self.fields().iter().find(|field| field.name == name);
         field.map(|field| &field.value).filter(|value| !value.is_null())
     }
+
+    /// Leaves a key out.
+    pub(super) fn remove(&mut self, name: &str) {
+        if let Value::Map(fields) = &mut self.value {
+            fields.retain(|field| field.name != name);
+        }
+    }
 }
 
 /// Reads the only document of `text`. Errors: not YAML, several documents, a key twice, or past the bounds above.
