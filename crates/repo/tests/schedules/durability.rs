@@ -34,10 +34,14 @@ const ORDERS: [(&str, &str, &[&str]); 17] = [
     ("keys of others go after the repository is there", "delete keys", &["put config"]),
 ];
 
+/// What ends something, what may not come after it, and what begins it anew.
+const ENDS: [(&str, &str, &str, &str); 1] =
+    [("packs go while their condemned list forbids them", "delete condemned", "delete packs", "put roots")];
+
 /// Looks at the calls of one command; gives the orders that were put to the test.
 fn look(what: &str, records: &[Record], at_the_end: &[&str]) -> BTreeSet<&'static str> {
     let mut open = BTreeMap::<String, String>::new();
-    let (mut tested, mut seen) = (BTreeSet::new(), BTreeSet::<String>::new());
+    let (mut tested, mut seen, mut ended) = (BTreeSet::new(), BTreeSet::<String>::new(), BTreeSet::new());
     for Record { call, error } in records {
         let folder = |name: &str| name.split('/').next().unwrap_or_default().to_owned();
         let (kind, name) = match call {
@@ -56,6 +60,11 @@ fn look(what: &str, records: &[Record], at_the_end: &[&str]) -> BTreeSet<&'stati
             }
             let breach = open.iter().find(|(_, earlier)| before.contains(&earlier.as_str()));
             assert!(breach.is_none(), "{what}: {kind} {name}: {why}, but not durable: {breach:?}");
+        }
+        for (why, end, late, anew) in ENDS {
+            assert!(kind != late || !ended.contains(end), "{what}: {kind} {name}: {why}");
+            ended.retain(|kept| *kept != end || kind != anew);
+            ended.extend((kind == end).then_some(end));
         }
         if error.is_none() && !kind.starts_with("list") {
             seen.insert(kind.clone());
