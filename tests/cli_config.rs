@@ -389,11 +389,17 @@ fn a_configuration_of_borgmatic_is_taken_over() {
     );
 }
 
-#[test]
-fn a_configuration_of_borgmatic_goes_on_from_the_file_of_init() {
+/// A user with a repository that the passphrase "open sesame" opens.
+fn home_with_passphrase() -> Home {
     let home = Home::new();
     let init = run(home.command().args(["init", "repo"]).env("DBVAULT_PASSPHRASE", "open sesame"));
     assert_eq!(init.code, 0, "{init:#?}");
+    home
+}
+
+#[test]
+fn a_configuration_of_borgmatic_goes_on_from_the_file_of_init() {
+    let home = home_with_passphrase();
     let source = home.path("borgmatic.yaml");
     let text = "repositories:\n    - path: /mnt/borg\nencryption_passcommand: cat /secret\nkeep_daily: 3\n";
     fs::write(&source, text).unwrap();
@@ -411,9 +417,7 @@ fn a_configuration_of_borgmatic_goes_on_from_the_file_of_init() {
 
 #[test]
 fn the_passphrase_may_stand_in_the_configuration() {
-    let home = Home::new();
-    let init = run(home.command().args(["init", "repo"]).env("DBVAULT_PASSPHRASE", "open sesame"));
-    assert_eq!(init.code, 0, "{init:#?}");
+    let home = home_with_passphrase();
     let file = home.path("config/dbvault/config.yaml");
     let text = fs::read_to_string(&file).unwrap();
     for (line, code) in [
