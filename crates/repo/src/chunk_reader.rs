@@ -40,6 +40,19 @@ struct Plan {
     places: HashMap<ChunkId, usize>,
 }
 
+/// Chunks that are decoded already, by where in `bytes` they are.
+#[derive(Clone, Copy, Default)]
+struct Known<'a> {
+    bytes: &'a [u8],
+    places: Option<&'a HashMap<ChunkId, Range<usize>>>,
+}
+
+impl<'a> Known<'a> {
+    fn get(self, id: &ChunkId) -> Option<&'a [u8]> {
+        self.places?.get(id).and_then(|place| self.bytes.get(place.clone()))
+    }
+}
+
 impl Plan {
     /// Length of a chunk, bytes; 0 where it has no location.
     fn plain_bytes(&self, id: &ChunkId) -> usize {
@@ -55,19 +68,23 @@ impl ChunkReader {
     }
 
     /// The bytes of `ids`, in their order. All records, those of bases too, are read in one planned batch;
-    /// a chunk whose chosen copy is damaged is tried from its other copies.
+    /// a chunk whose chosen copy is damaged is tried from its other copies. What is decoded of `ids` is not decoded
+    /// again for those after it: bases first.
     pub(crate) fn fetch<'a>(&self, ids: &[ChunkId], bench: &'a mut Bench) -> Vec<Result<&'a [u8]>> {
         let plan = self.read(ids, bench);
         let mut memory = std::mem::take(&mut bench.fetched);
-        let mut end = 0;
+        let (mut end, mut done) = (0, HashMap::new());
         let mut fetch = |id: &ChunkId| {
             let begin = end;
             end += plan.plain_bytes(id);
-            if self.decode_planned(id, &plan, bench, &mut room(&mut memory, end)[begin..]).is_err() {
+            let (bytes, plain) = room(&mut memory, end).split_at_mut(begin);
+            let known = Known { bytes, places: Some(&done) };
+            if self.decode_planned(id, &plan, bench, plain, known).is_err() {
                 let found = self.fetch_any_copy(id, &mut Vec::new())?;
                 end = begin + found.len();
                 room(&mut memory, end)[begin..].copy_from_slice(&found);
             }
+            done.insert(*id, begin..end);
             Ok(begin..end)
         };
         let places: Vec<Result<Range<usize>>> = ids.iter().map(&mut fetch).collect();
@@ -87,7 +104,7 @@ impl ChunkReader {
         let mut fetch = |id: &ChunkId| {
             let mut plain = memory();
             plain.resize(plan.plain_bytes(id), 0);
-            match self.decode_planned(id, &plan, bench, &mut plain) {
+            match self.decode_planned(id, &plan, bench, &mut plain, Known::default()) {
                 Ok(()) => Ok(plain),
                 Err(_) => self.fetch_any_copy(id, &mut Vec::new()),
             }
@@ -115,7 +132,7 @@ impl ChunkReader {
         for (id, len) in wanted {
             let (plain, rest) = out.split_at_mut(*len);
             out = rest;
-            if self.decode_planned(id, &plan, bench, plain).is_err() {
+            if self.decode_planned(id, &plan, bench, plain, Known::default()).is_err() {
                 let found = self.fetch_any_copy(id, &mut Vec::new())?;
                 if found.len() != plain.len() {
                     let differs = dbvault_format::Error::malformed("chunk list", "length differs");
@@ -162,14 +179,25 @@ impl ChunkReader {
         all.min_by_key(|copy| copy.entry.depth).ok_or(Error::ChunkMissing { id: *id })
     }
 
-    /// Decodes along the planned chain into `plain`, lowest base first. Only what comes out at its end is
-    /// proven: nothing but the right bases leads to bytes that have the id.
+    /// Decodes along the planned chain into `plain`, lowest base first, from a `known` chunk on if there is one. Only what
+    /// comes out at its end is proven: nothing but the right bases leads to bytes that have the id.
     ///
     /// An error says no more than that some record of the chain is of no use.
-    fn decode_planned(&self, id: &ChunkId, plan: &Plan, bench: &mut Bench, plain: &mut [u8]) -> Result<()> {
-        let mut chain = Vec::new();
+    fn decode_planned(
+        &self,
+        id: &ChunkId,
+        plan: &Plan,
+        bench: &mut Bench,
+        plain: &mut [u8],
+        known: Known,
+    ) -> Result<()> {
+        let (mut chain, mut known_base) = (Vec::new(), None);
         let mut next = Some(*id);
         while let Some(id) = next.filter(|_| chain.len() <= usize::from(DELTA_DEPTH_MAX)) {
+            known_base = if chain.is_empty() { None } else { known.get(&id) };
+            if known_base.is_some() {
+                break;
+            }
             let at = *plan.places.get(&id).ok_or(Error::ChunkMissing { id })?;
             chain.push(at);
             next = plan.locations[at].entry.base;
@@ -184,7 +212,7 @@ impl ChunkReader {
             if out.len() != entry.plain_len as usize {
                 return Err(Error::ChunkMissing { id: entry.id });
             }
-            let against = base_len.map(|len| &base[..len]);
+            let against = base_len.map(|len| &base[..len]).or(known_base);
             decoder.decode_into(entry.codec, record, against, out).map_err(Error::Format)?;
             std::mem::swap(base, above);
             base_len = Some(len);

@@ -164,7 +164,7 @@ impl PackWriter {
         Ok(entry.sealed_len)
     }
 
-    /// Seals a record of another repository with the same keys, as it is: neither is it decoded to be put here, nor to be
+    /// Seals a record of another pack, or of another repository with the same keys, as it is: neither is it decoded to be put here, nor to be
     /// verified. Who wrote it did that; here it is compared that what was sealed opens to what went in.
     ///
     /// Errors: as those of [`PackWriter::store`].

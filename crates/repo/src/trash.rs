@@ -2,15 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::repository::now_ms;
+use crate::side_by_side::try_side_by_side;
+use crate::{Error, Repository, Result, layout};
 use dbvault_format::header::ObjectKind;
 use dbvault_format::id::SessionId;
 use dbvault_format::object::{from_cbor, to_cbor};
 use dbvault_format::trash::{TrashAction, TrashMark};
 use dbvault_storage::ErrorKind;
-use rayon::prelude::*;
-
-use crate::repository::now_ms;
-use crate::{Error, Repository, Result, layout};
 
 /// What a mark that was listed turned out to be.
 enum Mark {
@@ -94,7 +93,7 @@ impl Repository {
     /// somebody else was quicker.
     fn mark_all(&self, ids: &[SessionId], step: Step) -> Result<()> {
         let last = self.last_numbers()?;
-        ids.par_iter().try_for_each(|id| {
+        try_side_by_side(ids, |id| {
             self.client.check_interrupt()?;
             let done = match self.mark_once(id, step, last.get(id).copied()) {
                 Ok(false) => self.mark(id, step),
@@ -133,41 +132,41 @@ impl Repository {
     ///
     /// Errors: a mark that can't be read, for nobody knows what it says.
     pub(crate) fn take_from_trash(&self, before_ms: i64) -> Result<()> {
-        let marks = self.last_numbers()?;
+        let marks = self.read_last(|id, number| self.read_mark_strictly(id, number))?;
         // After the marks: who protects an archive looks at its marks after that, and one of the two sees the other.
         let remarks = self.all_remarks()?;
-        let mut due = Vec::new();
-        for (id, number) in marks {
-            let Some(mark) = self.read_mark_strictly(&id, number)? else { continue };
-            let protected = remarks.get(&id).is_some_and(|remarks| remarks.protected);
-            if mark.action == TrashAction::Delete && mark.marked_ms < before_ms && !protected {
-                due.push(id);
-            }
-        }
+        let protected = |id: &SessionId| remarks.get(id).is_some_and(|remarks| remarks.protected);
+        let is_due = |mark: &TrashMark| mark.action == TrashAction::Delete && mark.marked_ms < before_ms;
+        let due =
+            marks.into_iter().filter(|(id, _, mark)| mark.as_ref().is_some_and(is_due) && !protected(id));
+        let due: Vec<SessionId> = due.map(|(id, ..)| id).collect();
         if due.is_empty() { Ok(()) } else { self.mark_all(&due, Step::Collect) }
     }
 
     /// Archives that a collection has taken, and the number of their last mark. Errors: a mark that can't be read.
     pub(crate) fn collected_archives(&self) -> Result<BTreeMap<SessionId, u32>> {
-        let mut collected = BTreeMap::new();
-        for (id, number) in self.last_numbers()? {
-            let mark = self.read_mark_strictly(&id, number)?;
-            if mark.is_some_and(|mark| mark.action == TrashAction::Collect) {
-                collected.insert(id, number);
-            }
-        }
-        Ok(collected)
+        let mut marks = self.read_last(|id, number| self.read_mark_strictly(id, number))?;
+        marks.retain(|(_, _, mark)| mark.as_ref().is_some_and(|mark| mark.action == TrashAction::Collect));
+        Ok(marks.into_iter().map(|(id, number, _)| (id, number)).collect())
     }
 
     /// What the last mark of each archive says, where it can be read.
     pub(crate) fn last_marks(&self) -> Result<HashMap<SessionId, TrashMark>> {
-        let mut marks = HashMap::new();
-        for (id, number) in self.last_numbers()? {
-            if let Mark::There(mark) = self.read_mark(&id, number)? {
-                marks.insert(id, mark);
-            }
-        }
-        Ok(marks)
+        let marks = self.read_last(|id, number| self.read_mark(id, number))?;
+        let there = |(id, _, mark)| match mark {
+            Mark::There(mark) => Some((id, mark)),
+            Mark::Unreadable | Mark::Gone => None,
+        };
+        Ok(marks.into_iter().filter_map(there).collect())
+    }
+
+    /// What `read` gives for the last mark of each archive that has one, with its number.
+    fn read_last<M: Send>(
+        &self,
+        read: impl Fn(&SessionId, u32) -> Result<M> + Sync,
+    ) -> Result<Vec<(SessionId, u32, M)>> {
+        let numbers: Vec<(SessionId, u32)> = self.last_numbers()?.into_iter().collect();
+        try_side_by_side(&numbers, |(id, number)| Ok((*id, *number, read(id, *number)?)))
     }
 
     /// Whether an archive is deleted, or more than that.

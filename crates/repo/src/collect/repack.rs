@@ -186,10 +186,11 @@ impl Repack<'_> {
     fn store_anew(&self, entry: &ChunkEntry, plan: &Rebase, tools: &mut Tools) -> Result<bool> {
         let Tools { verifier, bench, delta, whole, .. } = tools;
         let level = i32::from(self.reader.repo().params.level);
-        let wanted: Vec<ChunkId> = std::iter::once(entry.id).chain(plan.base).collect();
+        // The base first: the way to the chunk leads by it.
+        let wanted: Vec<ChunkId> = plan.base.into_iter().chain([entry.id]).collect();
         let fetched: Result<Vec<&[u8]>> = self.reader.chunks().fetch(&wanted, bench).into_iter().collect();
-        let Ok(fetched) = fetched else { return Ok(false) };
-        let (plain, base) = (fetched[0], fetched.get(1).copied());
+        let Ok([base @ .., plain]) = fetched.as_deref() else { return Ok(false) };
+        let base = base.first().copied();
         let (codec, form) = match base {
             Some(base) => {
                 let mut encoder = DeltaEncoder::new(level).map_err(Error::Format)?;
@@ -210,7 +211,7 @@ impl Repack<'_> {
         Ok(true)
     }
 
-    /// Copies the live records of a pack but for those in `done`. Where none is dead after all, the pack stays.
+    /// Copies the live records of a pack but for those in `done`, as they are. Where none is dead after all, the pack stays.
     fn copy(&self, pack: &Wasteful, done: &HashSet<Record>, tools: &mut Tools) -> Result<()> {
         let mut bytes = Bytes::default();
         let live = |ordinal| self.live.has((pack.number, ordinal)) && !done.contains(&(pack.number, ordinal));
@@ -222,19 +223,17 @@ impl Repack<'_> {
         }
         let mut copies = self.live_copies(pack.number, &pack.info)?;
         copies.retain(|copy| live(copy.ordinal));
-        let Tools { verifier, bench, records, .. } = tools;
+        let Tools { verifier, records, .. } = tools;
         for batch in copies.chunks(BATCH_RECORDS) {
             self.reader.repo().client.check_interrupt()?;
             self.records.read(batch, records);
-            let wanted: Vec<ChunkId> = batch.iter().filter_map(|copy| copy.entry.base).collect();
-            let mut bases = self.reader.chunks().fetch(&wanted, bench).into_iter();
             for (at, copy) in batch.iter().enumerate() {
-                let base = copy.entry.base.and_then(|_| bases.next()).transpose();
-                let (Ok(stored), Ok(base)) = (records.get(at), base) else {
+                let Ok(stored) = records.get(at) else {
                     tracing::warn!("chunk {} can't be read: see dbvault check", copy.entry.id);
                     continue;
                 };
-                self.put(&Encoded { entry: copy.entry.clone(), stored, base }, verifier)?;
+                let record = Encoded { entry: copy.entry.clone(), stored, base: None };
+                self.count(self.packs.carry(&record, verifier))?;
             }
         }
         Ok(())
@@ -249,8 +248,13 @@ impl Repack<'_> {
         Error::Poisoned
     }
 
+    /// Stores a record of another form.
     pub(super) fn put(&self, chunk: &Encoded, verifier: &mut Verifier) -> Result<()> {
-        let stored_bytes = self.packs.store(chunk, verifier).map_err(|e| self.first_failure(e))?;
+        self.count(self.packs.store(chunk, verifier))
+    }
+
+    fn count(&self, stored_bytes: Result<u32>) -> Result<()> {
+        let stored_bytes = stored_bytes.map_err(|e| self.first_failure(e))?;
         self.stored_bytes.fetch_add(u64::from(stored_bytes), Ordering::Relaxed);
         Ok(())
     }

@@ -8,6 +8,7 @@ use dbvault_storage::{ErrorKind, Key};
 use super::CollectReport;
 use super::base::{Base, read};
 use crate::liveness::{self, Life};
+use crate::side_by_side::try_side_by_side;
 use crate::view::{Outcome, View};
 use crate::{Error, Repository, Result, layout, parity};
 
@@ -20,21 +21,28 @@ pub(crate) fn finish(repo: &Repository, root: u32, report: &mut CollectReport) -
     numbers.sort_unstable();
     for number in numbers {
         let Some(decided) = repo.read_root(number)? else { continue };
-        for name in &decided.deleted {
-            repo.client.check_interrupt()?;
-            let key = layout::pack(name);
-            if let Some(size_bytes) = repo.storage.size(&key)? {
-                repo.storage.delete(&key)?;
-                report.packs += 1;
-                report.freed_bytes += size_bytes;
-            }
-            parity::forget(repo, name)?;
+        let freed = try_side_by_side(&decided.deleted, |name| delete_pack(repo, name))?;
+        for size_bytes in freed.into_iter().flatten() {
+            report.packs += 1;
+            report.freed_bytes += size_bytes;
         }
         // Rule C8: a delete that a crash takes back must find its list still there.
         repo.storage.flush()?;
         repo.storage.delete(&layout::condemned_list(number))?;
     }
     Ok(())
+}
+
+/// Gives how long the pack was, bytes; `None` where it is gone.
+fn delete_pack(repo: &Repository, name: &PackName) -> Result<Option<u64>> {
+    repo.client.check_interrupt()?;
+    let key = layout::pack(name);
+    let size_bytes = repo.storage.size(&key)?;
+    if size_bytes.is_some() {
+        repo.storage.delete(&key)?;
+    }
+    parity::forget(repo, name)?;
+    Ok(size_bytes)
 }
 
 /// Deletes segments that the base replaces, old bases, and the slots of archives that were taken from the trash
@@ -46,12 +54,12 @@ pub(super) fn clear_folded(repo: &Repository, report: &mut CollectReport) -> Res
     let folded: HashSet<SessionId> = root.folded.iter().copied().collect();
     let old: HashSet<String> =
         repo.read_root(view.root_number - 1)?.map(|root| root.base.into_iter().collect()).unwrap_or_default();
-    for key in view.all_segments() {
+    let replaced = |key: &&Key| {
         let of_folded = layout::parse_index_segment(key).is_some_and(|session| folded.contains(&session));
-        if !base.contains(key.as_str()) && (of_folded || old.contains(key.as_str())) {
-            repo.storage.delete(key)?;
-        }
-    }
+        !base.contains(key.as_str()) && (of_folded || old.contains(key.as_str()))
+    };
+    let replaced: Vec<&Key> = view.all_segments().iter().filter(replaced).collect();
+    try_side_by_side(&replaced, |key| repo.storage.delete(key))?;
     repo.storage.flush()?;
     clear_registrations(repo, &view)?;
     clear_collected(repo, &registered_sessions(repo)?, report)
@@ -132,23 +140,20 @@ fn clear_collected(
     if collected.is_empty() {
         return Ok(());
     }
-    for id in collected.keys() {
+    let collected: Vec<(SessionId, u32)> = collected.into_iter().collect();
+    try_side_by_side(&collected, |(id, _)| {
         repo.client.check_interrupt()?;
-        repo.storage.delete(&layout::archive(id))?;
-        report.archives += 1;
-    }
+        Ok::<_, Error>(repo.storage.delete(&layout::archive(id))?)
+    })?;
+    report.archives += collected.len() as u64;
     // As long as the last mark is there, nobody takes the archive for a live one.
     repo.storage.flush()?;
     let last_notes = repo.last_notes()?;
-    for (id, last_mark) in collected {
-        for number in 0..=last_mark {
-            repo.storage.delete(&layout::trash_mark(&id, number))?;
-        }
-        if let Some(last_note) = last_notes.get(&id) {
-            for number in 0..=*last_note {
-                repo.storage.delete(&layout::note(&id, number))?;
-            }
-        }
-    }
+    try_side_by_side(&collected, |(id, last_mark)| {
+        let marks = (0..=*last_mark).map(|number| layout::trash_mark(id, number));
+        let notes = last_notes.get(id).into_iter().flat_map(|last| 0..=*last);
+        let mut keys = marks.chain(notes.map(|number| layout::note(id, number)));
+        keys.try_for_each(|key| repo.storage.delete(&key))
+    })?;
     Ok(repo.storage.flush()?)
 }

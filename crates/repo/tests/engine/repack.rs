@@ -10,6 +10,7 @@ use crate::collect::examine;
 use crate::common::*;
 use crate::crash::Story;
 use crate::objects::all_chunks;
+use crate::repair::flip;
 
 fn collect(repo: &Repository, repack_bytes_max: u64) -> CollectReport {
     let options =
@@ -151,6 +152,36 @@ fn a_copy_that_no_base_will_list_is_not_relied_upon() {
         assert_clean(&repo);
         assert!(bytes_below(&storage, "packs") < 150 << 10);
     }
+}
+
+#[test]
+fn a_record_is_moved_as_it_is_even_where_its_base_can_t_be_read() {
+    let (dir, storage) = (temporary_dir(), MemoryStorage::new());
+    let repo = init(storage.clone(), dir.path());
+    let base = text(200 << 10, 5);
+    let (first, next) = (streams(&[("text", &base)]), streams(&[("text", &edited(&base, 40, 1))]));
+    let mut both = next.clone();
+    both.insert("noise".to_owned(), noise(200 << 10, 9));
+    backup(&repo, "first", &first).unwrap();
+    let of_first = names_below(&storage, "packs");
+    for (name, streams) in [("both", &both), ("next", &next)] {
+        backup(&repo, name, streams).unwrap();
+    }
+    delete(&repo, "both");
+    let damage = || of_first.iter().for_each(|name| flip(&storage, name, 100));
+    damage();
+    let report = collect(&repo, u64::MAX);
+    assert!(report.repacked_bytes > 0 && report.freed_bytes > 200 << 10, "{report:?}");
+    let next_alone = bytes_below(&storage, "packs");
+    assert!(next_alone < 150 << 10, "{next_alone} bytes are left");
+    assert!(!check(&repo).unwrap().damage.is_empty());
+    // Once the base can be read again, nothing is missing.
+    damage();
+    let expected: Expected = [("first".to_owned(), first), ("next".to_owned(), next)].into();
+    let elsewhere = temporary_dir();
+    let repo = open(storage.clone(), elsewhere.path()).unwrap();
+    assert_archives(&repo, &expected, None);
+    assert_clean(&repo);
 }
 
 #[test]

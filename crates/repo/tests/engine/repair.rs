@@ -21,7 +21,7 @@ fn repair(repo: &Repository) -> Result<RepairReport> {
     repo.repair(&options, Arc::new(NoMonitor))
 }
 
-fn flip(storage: &MemoryStorage, name: &str, at: usize) {
+pub(crate) fn flip(storage: &MemoryStorage, name: &str, at: usize) {
     let mut bytes = storage.read_raw(name).unwrap().to_vec();
     let at = at % bytes.len();
     bytes[at] ^= 0x41;

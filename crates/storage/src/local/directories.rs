@@ -6,12 +6,18 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread;
 
 use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::SyncFn;
+
+/// Directories that are synced at once.
+const SYNCS_MAX: usize = 16;
+/// So few are synced one after the other.
+const FEW: usize = 16;
 
 /// A system call failed for the directory of this name.
 pub(super) type DirectoryError = (String, Errno);
@@ -77,17 +83,37 @@ impl Directories {
     }
 
     /// Syncs each dirty directory once. On error that directory and those not yet tried stay dirty.
+    ///
+    /// Many are synced several at once: then a disk writes its cache once for all that wait for it, and a journal has
+    /// their names in one transaction.
     pub(super) fn flush(&self, root: &OwnedFd, sync: SyncFn) -> Result<(), DirectoryError> {
         let _one_at_a_time = self.flushing.lock();
-        let mut batch = std::mem::take(&mut *self.dirty.lock());
-        while let Some(directory) = batch.pop_first() {
-            if let Err(errno) = sync_directory(root, &directory, sync) {
-                batch.insert(directory.clone());
-                self.dirty.lock().append(&mut batch);
-                return Err((directory, errno));
+        let batch = Mutex::new(std::mem::take(&mut *self.dirty.lock()));
+        let failure = Mutex::new(None);
+        let next = || if failure.lock().is_none() { batch.lock().pop_first() } else { None };
+        let sync_some = || {
+            while let Some(directory) = next() {
+                if let Err(errno) = sync_directory(root, &directory, sync) {
+                    batch.lock().insert(directory.clone());
+                    failure.lock().get_or_insert((directory, errno));
+                }
+            }
+        };
+        let more_threads = if batch.lock().len() > FEW { SYNCS_MAX - 1 } else { 0 };
+        thread::scope(|scope| {
+            for _ in 0..more_threads {
+                // Where there can be no more threads, those that there are do it.
+                let _ = thread::Builder::new().spawn_scoped(scope, sync_some);
+            }
+            sync_some();
+        });
+        match failure.into_inner() {
+            None => Ok(()),
+            Some(failure) => {
+                self.dirty.lock().append(&mut batch.into_inner());
+                Err(failure)
             }
         }
-        Ok(())
     }
 }
 

@@ -3,7 +3,8 @@
 use std::cell::Cell;
 use std::fs;
 use std::process::Command;
-use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::thread;
 
 use super::*;
@@ -94,6 +95,42 @@ fn a_failed_flush_leaves_the_directories_dirty() {
     SYNCS_COUNT.set(0);
     storage.flush().unwrap();
     assert_eq!(SYNCS_COUNT.get(), 3, "the root, packs and packs/0a");
+}
+
+/// Inodes of directories that were synced, by any thread, and how many syncs succeed before all fail.
+static MANY_SYNCED: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+static MANY_LEFT: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+fn many_sync(file: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let left = MANY_LEFT.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+    left.map_err(|_| Errno::IO)?;
+    MANY_SYNCED.lock().unwrap().push(rustix::fs::fstat(file).unwrap().st_ino);
+    thread::sleep(Duration::from_millis(1));
+    fsync(file)
+}
+
+#[test]
+fn many_directories_are_synced_at_once_and_each_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut storage = LocalStorage::open(directory.path()).unwrap();
+    let names: Vec<String> = (0..200).map(|number| format!("index/{number}/0")).collect();
+    names.iter().for_each(|name| storage.put_new(&key(name), &[b"bytes"]).unwrap());
+    storage.sync = many_sync;
+    MANY_LEFT.store(50, Ordering::SeqCst);
+    assert_eq!(storage.flush().unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(MANY_SYNCED.lock().unwrap().len(), 50, "nothing is synced after a failure");
+    MANY_LEFT.store(usize::MAX, Ordering::SeqCst);
+    storage.flush().unwrap();
+    let mut synced = std::mem::take(&mut *MANY_SYNCED.lock().unwrap());
+    synced.sort_unstable();
+    synced.dedup();
+    assert_eq!(
+        synced.len(),
+        202,
+        "the root, index and those below it: each once, for what failed stays dirty"
+    );
+    storage.flush().unwrap();
+    assert!(MANY_SYNCED.lock().unwrap().is_empty(), "nothing is dirty any more");
 }
 
 /// Met twice by the sync under way: when it begins, and when the test lets it end.
