@@ -35,6 +35,11 @@ use crate::{Error, Reader, Result, entropy};
 /// Records that are read together.
 const BATCH_RECORDS: usize = 32;
 
+/// A delta in a pack that stays is tried only where it is less than one byte in so many of what it would free: the new
+/// one holds most of its own bytes besides. In the history of `make bench-prune` 507 were longer; 5 of them
+/// took less room, by 4 of 21,832 kB.
+const STAYING_ONE_IN: u64 = 2;
+
 /// What has been stored again.
 #[derive(Debug)]
 pub(super) struct Repacked {
@@ -145,8 +150,10 @@ impl Repack<'_> {
         let mut rebases = Vec::new();
         for (record, edge) in edges.iter().filter(|(record, _)| !between(record)) {
             let mut plan = Rebase { skipped: Vec::new(), base: None, freed_bytes: 0 };
-            if numbers.contains(&record.0) {
-                plan.freed_bytes += u64::from(edge.sealed_bytes);
+            let own_bytes = u64::from(edge.sealed_bytes);
+            let goes = numbers.contains(&record.0);
+            if goes {
+                plan.freed_bytes += own_bytes;
             }
             let mut base = edge.base;
             while let Some((skipped, _)) = base.filter(|(base, _)| between(base)) {
@@ -156,7 +163,7 @@ impl Repack<'_> {
                 base = below.base;
             }
             plan.base = base.map(|(_, id)| id);
-            if !plan.skipped.is_empty() {
+            if !plan.skipped.is_empty() && (goes || own_bytes * STAYING_ONE_IN < plan.freed_bytes) {
                 rebases.push((*record, plan));
             }
         }

@@ -106,14 +106,17 @@ fn bases_that_nothing_else_needs_are_given_up() {
         }
         data = data.iter().map(|(name, bytes)| (name.clone(), edited(bytes, 40, day))).collect();
     }
-    let deepest =
-        |repo: &Repository| all_chunks(&storage, repo).iter().map(|chunk| chunk.depth).max().unwrap();
-    let (before_bytes, before_depth) = (bytes_below(&storage, "packs"), deepest(&repo));
+    // On average: a single chunk may stay as deep as it was, where it would take more room otherwise.
+    let mean_depth = |repo: &Repository| {
+        let chunks = all_chunks(&storage, repo);
+        chunks.iter().map(|chunk| f64::from(chunk.depth)).sum::<f64>() / chunks.len() as f64
+    };
+    let (before_bytes, before_depth) = (bytes_below(&storage, "packs"), mean_depth(&repo));
     (1..10).for_each(|day| delete(&repo, &format!("day {day}")));
     let rounds = (1..).find(|_| collect(&repo, u64::MAX) == CollectReport::default()).unwrap();
-    let (after_bytes, after_depth) = (bytes_below(&storage, "packs"), deepest(&repo));
+    let (after_bytes, after_depth) = (bytes_below(&storage, "packs"), mean_depth(&repo));
     println!(
-        "{before_bytes} bytes and depth {before_depth} became {after_bytes} and {after_depth}, {rounds} rounds"
+        "{before_bytes} bytes and depth {before_depth:.1} became {after_bytes} and {after_depth:.1}, {rounds} rounds"
     );
     assert!(after_depth < before_depth && rounds <= 4);
     // What only two archives would take, made one after the other.
