@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::sanitize;
 
 /// Counters there are.
-const COUNTERS: [Counter; 7] = [
+const COUNTERS: [Counter; 8] = [
     Counter::StreamBytes,
     Counter::NewBytes,
     Counter::StoredBytes,
@@ -17,6 +17,7 @@ const COUNTERS: [Counter; 7] = [
     Counter::Packs,
     Counter::PackBytes,
     Counter::Archives,
+    Counter::Chunks,
 ];
 
 /// The counts. Adding to them never waits.
@@ -160,6 +161,7 @@ fn main_counter(phase: Phase) -> Counter {
         Phase::CheckStructure => Counter::Archives,
         Phase::CheckData => Counter::PackBytes,
         Phase::Mark => Counter::Archives,
+        Phase::Rebase => Counter::Chunks,
         Phase::Repack => Counter::Packs,
     }
 }
@@ -173,6 +175,7 @@ fn phase_words(phase: Phase) -> &'static str {
         Phase::CheckStructure => "checking archives",
         Phase::CheckData => "checking data",
         Phase::Mark => "looking what is needed",
+        Phase::Rebase => "compressing anew",
         Phase::Repack => "repacking",
     }
 }

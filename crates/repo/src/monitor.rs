@@ -17,6 +17,8 @@ pub enum Counter {
     PackBytes,
     /// Archives looked at by a check.
     Archives,
+    /// Chunks that a collection tried to store against another base.
+    Chunks,
 }
 
 /// What the engine is doing.
@@ -36,6 +38,8 @@ pub enum Phase {
     CheckData,
     /// Finding out what archives need.
     Mark,
+    /// Storing chunks against another base, or whole, where the one they have is needed for nothing else.
+    Rebase,
     /// Storing what is needed of packs that are mostly waste again.
     Repack,
 }

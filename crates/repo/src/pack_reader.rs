@@ -18,6 +18,10 @@ const GAP_BYTES_MAX: u64 = 64 << 10;
 /// Most bytes of one read.
 const READ_BYTES_MAX: u64 = 8 << 20;
 
+/// Runs up to this length are announced to the storage, bytes. A longer one is likely to go on where the last one of its
+/// pack ended, and then the system reads on by itself.
+const ANNOUNCED_BYTES_MAX: u64 = 256 << 10;
+
 /// Packs whose keys are kept ready.
 const OPENERS_MAX: usize = 1024;
 
@@ -74,12 +78,25 @@ impl PackReader {
         order.sort_unstable_by_key(|at| (locations[*at].pack, locations[*at].offset));
         records.places.clear();
         records.places.extend(locations.iter().map(|_| Err(Error::Poisoned)));
-        let (mut rest, mut begin) = (&order[..], 0);
+        let (mut rest, mut runs) = (&order[..], Vec::new());
         while !rest.is_empty() {
-            let run_len = run_len(locations, rest);
-            let (run, after) = rest.split_at(run_len);
+            let (run, after) = rest.split_at(run_len(locations, rest));
+            runs.push(run);
             rest = after;
-            begin = self.read_run(locations, run, begin, records);
+        }
+        runs.iter().for_each(|run| self.announce(locations, run));
+        runs.iter().fold(0, |begin, run| self.read_run(locations, run, begin, records));
+    }
+
+    /// Has the storage begin to read a run, if it is so short that all there is to it is waiting.
+    fn announce(&self, locations: &[Location], run: &[usize]) {
+        let range = range_of(locations, run);
+        if range.end - range.start <= ANNOUNCED_BYTES_MAX
+            && let Some(first) = run.first()
+            && let Ok((info, _)) = self.pack(locations[*first].pack)
+            && range.end <= info.size_bytes
+        {
+            self.repo.storage.will_read(&layout::pack(&info.name), range);
         }
     }
 
@@ -131,11 +148,10 @@ impl PackReader {
     /// Reads and opens the records of one run into the bytes of `records` from `begin` on; gives their end.
     fn read_run(&self, locations: &[Location], run: &[usize], begin: usize, records: &mut Records) -> usize {
         let Some(first) = run.first().map(|at| &locations[*at]) else { return begin };
-        let start = u64::from(first.offset);
-        let run_end = run.iter().map(|at| end(&locations[*at])).max().unwrap_or(start);
-        let after = begin + (run_end - start) as usize;
+        let range = range_of(locations, run);
+        let after = begin + (range.end - range.start) as usize;
         let read = self.pack(first.pack).and_then(|(info, opener)| {
-            let bytes = self.read_range(&info, start..run_end, &mut records.bytes, begin)?;
+            let bytes = self.read_range(&info, range, &mut records.bytes, begin)?;
             Ok((info, opener, bytes))
         });
         match read {
@@ -199,6 +215,12 @@ impl PackReader {
 
 fn end(location: &Location) -> u64 {
     u64::from(location.offset) + u64::from(location.entry.sealed_len)
+}
+
+/// Where the records of a run are, which begins with the first of them.
+fn range_of(locations: &[Location], run: &[usize]) -> Range<u64> {
+    let start = run.first().map_or(0, |at| u64::from(locations[*at].offset));
+    start..run.iter().map(|at| end(&locations[*at])).max().unwrap_or(start)
 }
 
 /// How many of the locations, in this order, are read in one go.

@@ -57,6 +57,12 @@ pub trait Storage: Debug + Send + Sync {
         Ok(())
     }
 
+    /// Advice that these bytes are read next: what is scattered can then come all at once, and nothing around it.
+    /// Nothing is told of what it leads to.
+    fn will_read(&self, key: &Key, range: Range<u64>) {
+        let _ = (key, range);
+    }
+
     /// Length of the object, bytes, or `None` where there is none.
     fn size(&self, key: &Key) -> Result<Option<u64>>;
 

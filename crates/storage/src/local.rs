@@ -15,6 +15,7 @@ mod walk;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -294,6 +295,13 @@ impl Storage for LocalStorage {
         let file = self.open_object_for_ranges(key)?;
         self.measure(key, &file, Some(start..start.saturating_add(out.len() as u64)))?;
         read_exact_into(&file, start, out).map_err(|error| self.error(key.as_str(), error))
+    }
+
+    fn will_read(&self, key: &Key, range: Range<u64>) {
+        let len = NonZeroU64::new(range.end.saturating_sub(range.start));
+        if let (Ok(file), Some(len)) = (self.open_object_for_ranges(key), len) {
+            let _ = fadvise(&*file, range.start, Some(len), Advice::WillNeed);
+        }
     }
 
     fn size(&self, key: &Key) -> Result<Option<u64>> {

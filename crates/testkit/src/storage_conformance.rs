@@ -19,6 +19,7 @@ pub const CASES: &[Case] = &[
     ("an_empty_object_is_an_object", an_empty_object_is_an_object),
     ("ranges_are_exact", ranges_are_exact),
     ("a_range_past_the_end_is_a_short_read", a_range_past_the_end_is_a_short_read),
+    ("advice_changes_nothing", advice_changes_nothing),
     ("what_is_absent_is_not_found", what_is_absent_is_not_found),
     ("a_taken_name_keeps_its_object", a_taken_name_keeps_its_object),
     ("one_of_many_racing_puts_wins", one_of_many_racing_puts_wins),
@@ -141,6 +142,20 @@ fn a_range_past_the_end_is_a_short_read(storage: &dyn Storage) {
     #[expect(clippy::reversed_empty_ranges, reason = "a range that a damaged index could hold")]
     let reversed = 5..3;
     assert_fails(storage.get(&key("object"), Some(reversed)), ErrorKind::Io);
+}
+
+fn advice_changes_nothing(storage: &dyn Storage) {
+    put(storage, "object", b"0123456789");
+    #[expect(clippy::reversed_empty_ranges, reason = "a range that a damaged index could hold")]
+    let ranges = [0..10, 3..5, 5..3, 5..5, 9..20, 20..30, u64::MAX - 1..u64::MAX];
+    for range in ranges {
+        storage.will_read(&key("object"), range.clone());
+        storage.will_read(&key("absent"), range);
+    }
+    assert_eq!(read(storage, "object"), b"0123456789");
+    assert_fails(storage.get(&key("absent"), None), ErrorKind::NotFound);
+    storage.delete(&key("object")).expect("delete");
+    assert_fails(storage.get(&key("object"), Some(0..1)), ErrorKind::NotFound);
 }
 
 fn what_is_absent_is_not_found(storage: &dyn Storage) {

@@ -225,7 +225,6 @@ impl Repository {
         if chosen.is_empty() && candidates.is_empty() {
             return self.conclude(&known, &live, number, condemned, 0);
         }
-        known.reader.monitor().phase(Phase::Repack);
         let recoding = recode.map(|recode| (recode, candidates.as_slice()));
         let repacked = match repack::run(&known.reader, &live, &chosen, recoding) {
             Err(e) if is_no_space(&e) => return self.conclude_cramped(&known, &live, number, condemned),

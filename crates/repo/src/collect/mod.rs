@@ -8,6 +8,7 @@ mod base;
 mod epoch;
 mod exclusive;
 mod live;
+mod rebase;
 mod recompress;
 mod repack;
 mod sweep;

@@ -25,7 +25,7 @@ use super::live::Live;
 use super::repack::{Repack, Tools};
 use super::{CollectOptions, CollectReport, RunningBackup, TRIES_MAX, sweep};
 use crate::index::{Location, PackInfo};
-use crate::monitor::{Counter, Monitor, Phase};
+use crate::monitor::{Counter, Monitor};
 use crate::pack_writer::Encoded;
 use crate::view::View;
 use crate::{Error, Reader, Repository, Result};
@@ -417,7 +417,6 @@ impl Repository {
     fn try_all(&self, recode: &Recode, monitor: Arc<dyn Monitor>) -> Result<()> {
         let (reader, live) = self.marked(monitor)?;
         let candidates = recode.candidates(&reader, &live, None)?;
-        reader.monitor().phase(Phase::Repack);
         super::repack::run(&reader, &live, &[], Some((recode, &candidates)))?;
         recode.settle(&[]);
         Ok(())

@@ -3,19 +3,14 @@
 //! The new packs are written as a backup would, under a session id that is never registered and fills no slot: the
 //! root of the epoch lists them. If another root is quicker, they are waste. Nobody has to wait for it: what it
 //! builds on goes in no epoch before the next, and that begins with the root of this one.
-//!
-//! A delta whose base nothing else needs would keep that base alive, and what the base is stored against. Such a
-//! chunk is stored anew against the first chunk below that is needed anyway, or whole, where that takes less.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dbvault_format::compress::{Codec, DeltaEncoder, Encoder};
 use dbvault_format::header::HEADER_BYTES;
-use dbvault_format::id::{ChunkId, SessionId};
+use dbvault_format::id::SessionId;
 use dbvault_format::index_segment::PackListing;
-use dbvault_format::pack::ChunkEntry;
 use parking_lot::Mutex;
 use rayon::prelude::*;
 
@@ -24,7 +19,7 @@ use super::recompress::{Candidate, Recode};
 use super::waste::{Bytes, Wasteful};
 use crate::chunk_reader::Bench;
 use crate::index::{Location, PackInfo, read_listing};
-use crate::monitor::Counter;
+use crate::monitor::{Counter, Phase};
 use crate::pack_reader::{PackReader, Records};
 use crate::pack_writer::{Encoded, PackWriter, Verifier};
 use crate::reuse::Reuse;
@@ -34,11 +29,6 @@ use crate::{Error, Reader, Result, entropy};
 
 /// Records that are read together.
 const BATCH_RECORDS: usize = 32;
-
-/// A delta in a pack that stays is tried only where it is less than one byte in so many of what it would free: the new
-/// one holds most of its own bytes besides. In the history of `make bench-prune` 507 were longer; 5 of them
-/// took less room, by 4 of 21,832 kB.
-const STAYING_ONE_IN: u64 = 2;
 
 /// What has been stored again.
 #[derive(Debug)]
@@ -59,19 +49,10 @@ pub(super) struct Tools {
     pub(super) whole: Vec<u8>,
 }
 
-/// A delta that is stored anew, and what is not needed any more then.
-struct Rebase {
-    /// Records between it and its new base.
-    skipped: Vec<Record>,
-    base: Option<ChunkId>,
-    /// Bytes of the records in packs that go.
-    freed_bytes: u64,
-}
-
 /// Stores records again.
 pub(super) struct Repack<'a> {
     pub(super) reader: &'a Arc<Reader>,
-    live: &'a Live,
+    pub(super) live: &'a Live,
     packs: PackWriter,
     pub(super) records: PackReader,
     stored_bytes: AtomicU64,
@@ -99,12 +80,7 @@ pub(super) fn run(
         stored_bytes: AtomicU64::new(0),
         failure: Mutex::default(),
     };
-    let packs = chosen.len() + recoding.map_or(0, |(_, candidates)| candidates.len());
-    reader.monitor().expect(Counter::Packs, packs as u64);
-    let stored = repack.store_all(chosen).and_then(|()| match recoding {
-        Some((recode, candidates)) => repack.recompress(candidates, recode),
-        None => Ok(()),
-    });
+    let stored = repack.store_all(chosen, recoding);
     let Repack { packs, stored_bytes, failure, .. } = repack;
     // Of several threads only one is told why storing failed, and it may be one of the writer's own.
     let finished = packs.finish();
@@ -118,104 +94,21 @@ pub(super) fn run(
 }
 
 impl Repack<'_> {
-    fn store_all(&self, chosen: &[Wasteful]) -> Result<()> {
+    fn store_all(&self, chosen: &[Wasteful], recoding: Option<(&Recode, &[Candidate])>) -> Result<()> {
         let done = self.rebase_all(chosen)?;
+        let monitor = self.reader.monitor();
+        let packs = chosen.len() + recoding.map_or(0, |(_, candidates)| candidates.len());
+        monitor.phase(Phase::Repack);
+        monitor.expect(Counter::Packs, packs as u64);
         chosen.par_iter().try_for_each_init(Tools::default, |tools, pack| {
             self.copy(pack, &done, tools)?;
-            self.reader.monitor().add(Counter::Packs, 1);
-            Ok(())
-        })
-    }
-
-    /// Stores deltas anew where that frees more of `chosen` than it takes. Gives the records that need no copy.
-    fn rebase_all(&self, chosen: &[Wasteful]) -> Result<HashSet<Record>> {
-        let mut plans = BTreeMap::<u32, HashMap<u32, Rebase>>::new();
-        for ((pack, ordinal), plan) in self.plan_rebases(chosen) {
-            plans.entry(pack).or_default().insert(ordinal, plan);
+            monitor.add(Counter::Packs, 1);
+            Ok::<_, Error>(())
+        })?;
+        match recoding {
+            Some((recode, candidates)) => self.recompress(candidates, recode),
+            None => Ok(()),
         }
-        plans
-            .par_iter()
-            .map_init(Tools::default, |tools, (pack, plans)| self.rebase(*pack, plans, tools))
-            .try_reduce(HashSet::new, |mut all, some| {
-                all.extend(some);
-                Ok(all)
-            })
-    }
-
-    /// Deltas with a base in `chosen` that nothing else needs, but for those that are such bases themselves.
-    fn plan_rebases(&self, chosen: &[Wasteful]) -> Vec<(Record, Rebase)> {
-        let numbers: HashSet<u32> = chosen.iter().map(|pack| pack.number).collect();
-        let edges = self.live.edges();
-        let between = |record: &Record| numbers.contains(&record.0) && self.live.is_between(*record);
-        let mut rebases = Vec::new();
-        for (record, edge) in edges.iter().filter(|(record, _)| !between(record)) {
-            let mut plan = Rebase { skipped: Vec::new(), base: None, freed_bytes: 0 };
-            let own_bytes = u64::from(edge.sealed_bytes);
-            let goes = numbers.contains(&record.0);
-            if goes {
-                plan.freed_bytes += own_bytes;
-            }
-            let mut base = edge.base;
-            while let Some((skipped, _)) = base.filter(|(base, _)| between(base)) {
-                let Some(below) = edges.get(&skipped) else { break };
-                plan.freed_bytes += u64::from(below.sealed_bytes);
-                plan.skipped.push(skipped);
-                base = below.base;
-            }
-            plan.base = base.map(|(_, id)| id);
-            if !plan.skipped.is_empty() && (goes || own_bytes * STAYING_ONE_IN < plan.freed_bytes) {
-                rebases.push((*record, plan));
-            }
-        }
-        rebases
-    }
-
-    /// Stores those of a pack anew that take less room then.
-    fn rebase(
-        &self,
-        number: u32,
-        plans: &HashMap<u32, Rebase>,
-        tools: &mut Tools,
-    ) -> Result<HashSet<Record>> {
-        let mut done = HashSet::new();
-        for copy in self.live_copies(number, &self.reader.index().pack(number)?)? {
-            let Some(plan) = plans.get(&copy.ordinal) else { continue };
-            self.reader.repo().client.check_interrupt()?;
-            if self.store_anew(&copy.entry, plan, tools)? {
-                done.insert((number, copy.ordinal));
-                done.extend(&plan.skipped);
-            }
-        }
-        Ok(done)
-    }
-
-    /// Stores a chunk against another base, if that takes less room. Not where one of the two can't be read.
-    fn store_anew(&self, entry: &ChunkEntry, plan: &Rebase, tools: &mut Tools) -> Result<bool> {
-        let Tools { verifier, bench, delta, whole, .. } = tools;
-        let level = i32::from(self.reader.repo().params.level);
-        // The base first: the way to the chunk leads by it.
-        let wanted: Vec<ChunkId> = plan.base.into_iter().chain([entry.id]).collect();
-        let fetched: Result<Vec<&[u8]>> = self.reader.chunks().fetch(&wanted, bench).into_iter().collect();
-        let Ok([base @ .., plain]) = fetched.as_deref() else { return Ok(false) };
-        let base = base.first().copied();
-        let (codec, form) = match base {
-            Some(base) => {
-                let mut encoder = DeltaEncoder::new(level).map_err(Error::Format)?;
-                encoder.encode(base, plain, delta).map_err(Error::Format)?;
-                (Codec::Delta, &*delta)
-            }
-            None => {
-                let mut encoder = Encoder::new(level).map_err(Error::Format)?;
-                (encoder.encode(plain, whole).map_err(Error::Format)?, &*whole)
-            }
-        };
-        if form.len() as u64 >= plan.freed_bytes {
-            return Ok(false);
-        }
-        let depth = if base.is_some() { entry.depth - plan.skipped.len() as u8 } else { 0 };
-        let entry = ChunkEntry { codec, depth, base: plan.base, ..entry.clone() };
-        self.put(&Encoded { entry, stored: form, base }, verifier)?;
-        Ok(true)
     }
 
     /// Copies the live records of a pack but for those in `done`, as they are. Where none is dead after all, the pack stays.

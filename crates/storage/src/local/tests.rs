@@ -233,3 +233,26 @@ fn packs_leave_the_page_cache_to_the_database() {
     assert!(cached < 1 << 20, "{cached} bytes of 8 MiB");
     assert_eq!(storage.get(&key("pack"), None).unwrap().len(), 8 << 20);
 }
+
+#[test]
+fn announced_bytes_come_without_what_is_around_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = LocalStorage::open(directory.path()).unwrap();
+    storage.put_new(&key("pack"), &[&[1; 8 << 20]]).unwrap();
+    let path = directory.path().join("pack");
+    if cached_bytes(&path).is_none() {
+        return println!("skipped: announced_bytes_come_without_what_is_around_them: no fincore, or no disk");
+    }
+    let (start, wanted) = (4 << 20, 64 << 10);
+    storage.will_read(&key("pack"), start..start + wanted);
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    while cached_bytes(&path).unwrap() < wanted {
+        assert!(std::time::Instant::now() < until, "nothing was read");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let mut bytes = vec![0; wanted as usize];
+    storage.get_into(&key("pack"), start, &mut bytes).unwrap();
+    assert!(bytes.iter().all(|byte| *byte == 1));
+    let cached = cached_bytes(&path).unwrap();
+    assert!(cached <= 2 * wanted, "{cached} bytes for {wanted}");
+}
