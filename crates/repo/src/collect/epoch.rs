@@ -149,7 +149,11 @@ impl Repository {
             None => self.condemn(&known, &packs, number, options, recode)?,
         };
         let Some(condemned) = condemned else { return Ok(Epoch::Idle) };
-        let running = self.wait_for_sessions(&to_cbor(&condemned), options)?;
+        let list = match self.storage.get(&layout::condemned_list(number), None) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Epoch::Lost),
+            list => list?,
+        };
+        let running = self.wait_for_sessions(&list, options)?;
         if !running.is_empty() {
             let waiting = condemned.packs.iter().filter_map(|name| known.stored.get(name)).sum();
             return Ok(Epoch::Waits(running, waiting));

@@ -39,8 +39,8 @@ pub struct RunningBackup {
 #[derive(Clone, Debug, Default, Encode, Decode)]
 #[cbor(map)]
 struct Watch {
-    /// The condemned list of the epoch, hashed: the same number may mean another list in a repository that was
-    /// copied back.
+    /// The object of the condemned list, sealed as it is, hashed. Neither its number nor what it says will do: a later
+    /// epoch may condemn the same packs again, and in a repository that was copied back a number may mean another list.
     #[n(0)]
     #[cbor(with = "minicbor::bytes")]
     condemned: Vec<u8>,
@@ -79,8 +79,8 @@ impl Watched {
 }
 
 impl Repository {
-    /// Waits as long as `options` allow for the sessions that were registered when `condemned` was durable, and
-    /// fences those that are dead. Gives those that are still running.
+    /// Waits as long as `options` allow for the sessions that were registered when the object `condemned` was durable,
+    /// and fences those that are dead. Gives those that are still running.
     pub(super) fn wait_for_sessions(
         &self,
         condemned: &[u8],

@@ -153,3 +153,21 @@ fn an_interrupted_wait_ends_soon_and_changes_nothing() {
     collect(&scene.collector, &options());
     scene.assert_whole();
 }
+
+/// The same packs are condemned time and again, each time while another backup builds on them.
+#[test]
+fn each_epoch_waits_for_its_own_sessions() {
+    let mut scene = Scene::new();
+    for round in 0..4 {
+        let name = format!("round {round}");
+        let txn = scene.almost_done(&name);
+        let report = collect(&scene.collector, &options());
+        assert_eq!(report.waits_for.len(), 1, "{name}: {report:?}");
+        let id = txn.commit().unwrap().id;
+        assert!(collect(&scene.collector, &options()).waits_for.is_empty());
+        scene.expected.insert(name.clone(), small(1));
+        scene.assert_whole();
+        scene.expected.remove(&name);
+        scene.collector.delete_archive(&id).unwrap();
+    }
+}
